@@ -1,0 +1,25 @@
+FROM python:3.11-slim-bookworm AS wheel
+WORKDIR /src
+COPY requirements/build.txt requirements/build.txt
+RUN pip install --no-cache-dir --require-hashes -r requirements/build.txt
+COPY . .
+RUN pip wheel --no-cache-dir --no-deps --no-build-isolation --wheel-dir /dist .
+
+FROM python:3.11-slim-bookworm
+# In a container every interface is the container's own; what is published is the operator's choice.
+ENV PYTHONUNBUFFERED=1 AOAIGW_LISTEN_DATA=:8080 AOAIGW_LISTEN_ADMIN=:8081
+COPY requirements/runtime.txt /tmp/runtime.txt
+RUN pip install --no-cache-dir --require-hashes -r /tmp/runtime.txt && rm /tmp/runtime.txt
+RUN --mount=type=bind,from=wheel,source=/dist,target=/dist \
+    pip install --no-cache-dir --no-deps /dist/*.whl
+
+# The ledger and the spool lie in the working directory: mount it, or they go with the container.
+RUN useradd --system --uid 10001 --create-home --home-dir /var/lib/aoai-gateway gateway
+USER 10001
+WORKDIR /var/lib/aoai-gateway
+VOLUME /var/lib/aoai-gateway
+
+EXPOSE 8080 8081
+HEALTHCHECK --interval=10s --timeout=3s --start-period=10s --retries=3 \
+    CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8081/health/live', timeout=2).close()"]
+CMD ["aoai-gateway", "serve"]

@@ -1,0 +1,1 @@
+"""Tests state the rules in their own words."""
