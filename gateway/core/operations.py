@@ -1,0 +1,369 @@
+"""The catalogue: every operation that exists here, a row each. What has no row is refused.
+
+One table is read by everybody: the router takes the path from it, the street what kind of body to
+read, ownership which segments are ids, the meters what is billed. A new operation of Azure's is
+therefore unknown here, and refused and counted, until somebody has thought about all of it.
+
+Placeholders name what they stand for: ``{thread}``, ``{assistant}``, ``{file}``, ``{response}`` and
+``{container}`` are objects with an owner; ``{run}``, ``{message}``, ``{step}`` and
+``{container_file}`` live inside one and share its owner; ``{deployment}`` is no object at all.
+
+Source: Azure OpenAI inference and authoring specifications, 2024-05-01-preview to
+2025-04-01-preview, and the v1 specification of February 2026.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+from gateway.core.errors import Code, Refusal
+from gateway.core.model import ObjectKind, Surface
+
+
+class Body(StrEnum):
+    """What a request carries."""
+
+    NONE = "none"
+    JSON = "json"
+    OPTIONAL_JSON = "optional json"
+    UPLOAD = "multipart upload"
+
+
+class Reply(StrEnum):
+    """What comes back when all is well. ``STREAM`` is JSON, or SSE if the body asks for it."""
+
+    JSON = "json"
+    STREAM = "json or event stream"
+    BYTES = "bytes"
+
+
+class Bills(StrEnum):
+    """What Azure charges an operation for, and how that becomes known."""
+
+    NOTHING = "nothing"
+    CHAT = "tokens, in the reply"
+    EMBEDDINGS = "input tokens, in the reply"
+    RUN = "tokens and sessions, when the run has ended"
+    RESPONSE = "tokens and sessions, when the response is complete"
+    CONTAINER = "a session, at once"
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One row. `query` holds the allowed parameters; `repeatable` those that may come twice."""
+
+    name: str
+    method: str
+    template: str
+    surface: Surface
+    body: Body = Body.NONE
+    reply: Reply = Reply.JSON
+    bills: Bills = Bills.NOTHING
+    query: frozenset[str] = frozenset()
+    repeatable: frozenset[str] = frozenset()
+    lists: ObjectKind | None = None
+    deletes: ObjectKind | None = None
+    creates: ObjectKind | None = None
+
+    @property
+    def is_journalled(self) -> bool:
+        """Whether an intent is committed before the wire: it bills, or makes an object."""
+        return self.bills is not Bills.NOTHING or self.creates is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """A row and what its placeholders stood for."""
+
+    operation: Operation
+    values: Mapping[str, str]
+
+
+OWNED_PLACEHOLDERS: Mapping[str, ObjectKind] = {
+    "thread": ObjectKind.THREAD,
+    "assistant": ObjectKind.ASSISTANT,
+    "file": ObjectKind.FILE,
+    "response": ObjectKind.RESPONSE,
+    "container": ObjectKind.CONTAINER,
+}
+
+_ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
+_DEPLOYMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+
+_PAGING = frozenset({"limit", "order", "after", "before"})
+_STEP_QUERY = frozenset({"include[]"})
+
+
+def _row(surface: Surface, name: str, method: str, path: str, **more: object) -> Operation:
+    base = "/openai/v1" if surface is Surface.V1 else "/openai"
+    return Operation(name=name, method=method, template=base + path, surface=surface, **more)  # type: ignore[arg-type]
+
+
+def _dated_rows() -> Iterable[Operation]:
+    def row(name: str, method: str, path: str, **more: object) -> Operation:
+        return _row(Surface.DATED, name, method, path, **more)
+
+    deployment = "/deployments/{deployment}"
+    yield row(
+        "chat.completions",
+        "POST",
+        f"{deployment}/chat/completions",
+        body=Body.JSON,
+        reply=Reply.STREAM,
+        bills=Bills.CHAT,
+    )
+    yield row(
+        "embeddings",
+        "POST",
+        f"{deployment}/embeddings",
+        body=Body.JSON,
+        bills=Bills.EMBEDDINGS,
+    )
+    yield from _assistant_rows()
+    yield from _thread_rows()
+    yield from _run_rows()
+
+
+def _assistant_rows() -> Iterable[Operation]:
+    def row(name: str, method: str, path: str, **more: object) -> Operation:
+        return _row(Surface.DATED, name, method, path, **more)
+
+    kind = ObjectKind.ASSISTANT
+    yield row("assistants.create", "POST", "/assistants", body=Body.JSON, creates=kind)
+    yield row("assistants.list", "GET", "/assistants", query=_PAGING, lists=kind)
+    yield row("assistants.get", "GET", "/assistants/{assistant}")
+    yield row("assistants.modify", "POST", "/assistants/{assistant}", body=Body.JSON)
+    yield row("assistants.delete", "DELETE", "/assistants/{assistant}", deletes=kind)
+
+
+def _thread_rows() -> Iterable[Operation]:
+    def row(name: str, method: str, path: str, **more: object) -> Operation:
+        return _row(Surface.DATED, name, method, path, **more)
+
+    thread, message = "/threads/{thread}", "/threads/{thread}/messages/{message}"
+    kind = ObjectKind.THREAD
+    yield row("threads.create", "POST", "/threads", body=Body.OPTIONAL_JSON, creates=kind)
+    yield row("threads.get", "GET", thread)
+    yield row("threads.modify", "POST", thread, body=Body.JSON)
+    yield row("threads.delete", "DELETE", thread, deletes=kind)
+    yield row("messages.create", "POST", f"{thread}/messages", body=Body.JSON)
+    yield row("messages.list", "GET", f"{thread}/messages", query=_PAGING | {"run_id"})
+    yield row("messages.get", "GET", message)
+    yield row("messages.modify", "POST", message, body=Body.JSON)
+    yield row("messages.delete", "DELETE", message)
+
+
+def _run_rows() -> Iterable[Operation]:
+    def row(name: str, method: str, path: str, **more: object) -> Operation:
+        return _row(Surface.DATED, name, method, path, repeatable=_STEP_QUERY, **more)
+
+    runs, run = "/threads/{thread}/runs", "/threads/{thread}/runs/{run}"
+    yield row(
+        "threads.create_and_run",
+        "POST",
+        "/threads/runs",
+        body=Body.JSON,
+        reply=Reply.STREAM,
+        bills=Bills.RUN,
+        creates=ObjectKind.THREAD,
+    )
+    yield row(
+        "runs.create",
+        "POST",
+        runs,
+        body=Body.JSON,
+        reply=Reply.STREAM,
+        bills=Bills.RUN,
+        query=_STEP_QUERY,
+    )
+    yield row("runs.list", "GET", runs, query=_PAGING)
+    yield row("runs.get", "GET", run)
+    yield row("runs.modify", "POST", run, body=Body.JSON)
+    yield row("runs.cancel", "POST", f"{run}/cancel", body=Body.OPTIONAL_JSON)
+    yield row(
+        "runs.submit_tool_outputs",
+        "POST",
+        f"{run}/submit_tool_outputs",
+        body=Body.JSON,
+        reply=Reply.STREAM,
+    )
+    yield row("steps.list", "GET", f"{run}/steps", query=_PAGING | _STEP_QUERY)
+    yield row("steps.get", "GET", f"{run}/steps/{{step}}", query=_STEP_QUERY)
+
+
+def _file_rows(surface: Surface) -> Iterable[Operation]:
+    def row(name: str, method: str, path: str, **more: object) -> Operation:
+        return _row(surface, name, method, path, **more)
+
+    kind = ObjectKind.FILE
+    yield row("files.create", "POST", "/files", body=Body.UPLOAD, creates=kind)
+    yield row("files.list", "GET", "/files", query=_PAGING | {"purpose"}, lists=kind)
+    yield row("files.get", "GET", "/files/{file}")
+    yield row("files.content", "GET", "/files/{file}/content", reply=Reply.BYTES)
+    yield row("files.delete", "DELETE", "/files/{file}", deletes=kind)
+
+
+def _response_rows(surface: Surface) -> Iterable[Operation]:
+    def row(name: str, method: str, path: str, **more: object) -> Operation:
+        return _row(surface, name, method, path, **more)
+
+    one, include = "/responses/{response}", frozenset({"include", "include[]"})
+    kind = ObjectKind.RESPONSE
+    yield row(
+        "responses.create",
+        "POST",
+        "/responses",
+        body=Body.JSON,
+        reply=Reply.STREAM,
+        bills=Bills.RESPONSE,
+        creates=kind,
+    )
+    yield row("responses.get", "GET", one, query=include, repeatable=include)
+    yield row("responses.delete", "DELETE", one, deletes=kind)
+    yield row("responses.cancel", "POST", f"{one}/cancel", body=Body.OPTIONAL_JSON)
+    yield row(
+        "responses.input_items",
+        "GET",
+        f"{one}/input_items",
+        query=_PAGING | include,
+        repeatable=include,
+    )
+
+
+def _v1_rows() -> Iterable[Operation]:
+    def row(name: str, method: str, path: str, **more: object) -> Operation:
+        return _row(Surface.V1, name, method, path, **more)
+
+    yield row(
+        "chat.completions",
+        "POST",
+        "/chat/completions",
+        body=Body.JSON,
+        reply=Reply.STREAM,
+        bills=Bills.CHAT,
+    )
+    yield row("embeddings", "POST", "/embeddings", body=Body.JSON, bills=Bills.EMBEDDINGS)
+    one, content = "/containers/{container}", "/containers/{container}/files/{container_file}"
+    kind = ObjectKind.CONTAINER
+    yield row(
+        "containers.create",
+        "POST",
+        "/containers",
+        body=Body.JSON,
+        bills=Bills.CONTAINER,
+        creates=kind,
+    )
+    yield row("containers.list", "GET", "/containers", query=_PAGING, lists=kind)
+    yield row("containers.get", "GET", one)
+    yield row("containers.delete", "DELETE", one, deletes=kind)
+    yield row("containers.files.list", "GET", f"{one}/files", query=_PAGING)
+    yield row("containers.files.get", "GET", content)
+    yield row("containers.files.content", "GET", f"{content}/content", reply=Reply.BYTES)
+    yield row("containers.files.delete", "DELETE", content)
+
+
+CATALOGUE: tuple[Operation, ...] = (
+    *_dated_rows(),
+    *_file_rows(Surface.DATED),
+    *_response_rows(Surface.DATED),
+    *_v1_rows(),
+    *_file_rows(Surface.V1),
+    *_response_rows(Surface.V1),
+)
+
+
+class Catalogue:
+    """Finds the row of a request."""
+
+    def __init__(self, rows: Iterable[Operation] = CATALOGUE) -> None:
+        self._by_length: dict[int, list[tuple[tuple[str, ...], Operation]]] = {}
+        for row in rows:
+            parts = tuple(row.template[1:].split("/"))
+            self._by_length.setdefault(len(parts), []).append((parts, row))
+        for same_length in self._by_length.values():
+            # A literal segment beats a placeholder: `/threads/runs` is no thread called "runs".
+            same_length.sort(key=lambda entry: [part.startswith("{") for part in entry[0]])
+
+    def match(self, method: str, segments: tuple[str, ...]) -> Match:
+        """Return the row for a method and a canonical path.
+
+        Raises:
+            Refusal: 404 if no operation has this path, 405 if none has it with this method.
+        """
+        allowed: list[str] = []
+        path: tuple[str, ...] | None = None
+        for parts, operation in self._by_length.get(len(segments), ()):
+            values = _values(parts, segments)
+            if values is None or (path is not None and parts != path):
+                continue
+            path = parts
+            if operation.method == method:
+                return Match(operation, values)
+            allowed.append(operation.method)
+        if allowed:
+            methods = ", ".join(sorted(set(allowed)))
+            raise Refusal(
+                Code.METHOD_NOT_ALLOWED,
+                f"this path takes {methods}",
+                param="method",
+                headers=(("allow", methods),),
+            )
+        raise Refusal(
+            Code.UNKNOWN_OPERATION,
+            "this gateway does not know the operation; its documentation lists what it knows",
+            param="path",
+            rule="operation-not-catalogued",
+        )
+
+
+def _values(parts: tuple[str, ...], segments: tuple[str, ...]) -> dict[str, str] | None:
+    values: dict[str, str] = {}
+    for part, segment in zip(parts, segments, strict=True):
+        if not part.startswith("{"):
+            if part != segment:
+                return None
+            continue
+        name = part[1:-1]
+        grammar = _DEPLOYMENT if name == "deployment" else _ID
+        if grammar.fullmatch(segment) is None:
+            return None
+        values[name] = segment
+    return values
+
+
+def check_query(
+    operation: Operation, pairs: tuple[tuple[str, str], ...]
+) -> tuple[tuple[tuple[str, str], ...], str | None]:
+    """Return the parameters that go upstream, and the api-version the client asked for.
+
+    Raises:
+        Refusal: a parameter is not in the row's list, or comes twice where it may not.
+    """
+    kept: list[tuple[str, str]] = []
+    seen: set[str] = set()
+    asked: str | None = None
+    for key, value in pairs:
+        if key in seen and key not in operation.repeatable:
+            raise Refusal(
+                Code.MALFORMED_REQUEST,
+                f"query parameter `{key[:64]}` is given twice",
+                param=key[:64],
+                rule="query-repeated",
+            )
+        seen.add(key)
+        if key == "api-version":
+            asked = value
+        elif key in operation.query:
+            kept.append((key, value))
+        else:
+            raise Refusal(
+                Code.MALFORMED_REQUEST,
+                f"query parameter `{key[:64]}` is not known for `{operation.name}`; "
+                f"known: {', '.join(f'`{name}`' for name in sorted(operation.query)) or 'none'}",
+                param=key[:64],
+                rule="query-not-listed",
+            )
+    return tuple(kept), asked

@@ -1,0 +1,150 @@
+"""Ownership: which objects a request names, so that each can be held against its owner.
+
+On a shared Azure resource an id is a key: whoever knows it can read and use the object. So every id
+that a caller can put into a request is found here, in the path, in the query and in the body, and
+the street asks the registry about each. Foreign, unknown and deleted are one answer.
+
+In a body an id is recognised by the *name of its field*, wherever it stands, not by what it looks
+like: Azure's ids have several prefixes, and a body may hold texts that look like ids. Subtrees that
+are free for callers to fill (metadata, JSON schemas, function parameters) are not searched; no
+operation takes an id from there.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from gateway.core.errors import Code, Refusal
+from gateway.core.model import ObjectKind
+from gateway.core.operations import OWNED_PLACEHOLDERS, Match
+
+_FIELDS: Mapping[str, ObjectKind] = {
+    "file_id": ObjectKind.FILE,
+    "file_ids": ObjectKind.FILE,
+    "input_file_id": ObjectKind.FILE,
+    "training_file": ObjectKind.FILE,
+    "validation_file": ObjectKind.FILE,
+    "assistant_id": ObjectKind.ASSISTANT,
+    "thread_id": ObjectKind.THREAD,
+    "vector_store_id": ObjectKind.VECTOR_STORE,
+    "vector_store_ids": ObjectKind.VECTOR_STORE,
+    "previous_response_id": ObjectKind.RESPONSE,
+    "response_id": ObjectKind.RESPONSE,
+    "container_id": ObjectKind.CONTAINER,
+    "container": ObjectKind.CONTAINER,
+    "conversation": ObjectKind.CONVERSATION,
+    "conversation_id": ObjectKind.CONVERSATION,
+    "prompt": ObjectKind.PROMPT,
+}
+_FREE = frozenset({"metadata", "parameters", "schema", "arguments", "logit_bias"})
+# Every field of Azure's is lower case. Some servers match names without regard to case, so that
+# `Tools` would be honoured by them and overlooked here.
+_NAME = re.compile(r"[a-z0-9_.$-]{1,128}")
+_DEPTH_MAX = 64
+_ID_CHARS_MAX = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """An object a request names, and where."""
+
+    kind: ObjectKind
+    id: str
+    param: str
+
+
+def references(
+    match: Match, query: tuple[tuple[str, str], ...], body: Mapping[str, object] | None
+) -> list[Reference]:
+    """Return every object that path, query and body name, each once, in that order.
+
+    Raises:
+        Refusal: a field that holds ids holds something else.
+    """
+    found: dict[tuple[ObjectKind, str], Reference] = {}
+    for reference in (*_in_path(match), *_in_query(match, query), *_in_body(match, body)):
+        found.setdefault((reference.kind, reference.id), reference)
+    return list(found.values())
+
+
+def _in_path(match: Match) -> Iterator[Reference]:
+    for name, value in match.values.items():
+        kind = OWNED_PLACEHOLDERS.get(name)
+        if kind is not None:
+            yield Reference(kind, value, name)
+
+
+def _in_query(match: Match, query: tuple[tuple[str, str], ...]) -> Iterator[Reference]:
+    """A cursor of a list over the whole resource names an object; one inside a thread does not."""
+    kind = match.operation.lists
+    if kind is not None:
+        for key, value in query:
+            if key in ("after", "before"):
+                yield Reference(kind, value, key)
+
+
+def _in_body(match: Match, body: Mapping[str, object] | None) -> Iterator[Reference]:
+    if body is not None:
+        # Embedded texts of a completion call are `prompt` strings, not ids.
+        yield from _walk(body, "", 0)
+
+
+def _walk(node: object, where: str, depth: int) -> Iterator[Reference]:
+    if depth > _DEPTH_MAX:
+        raise Refusal(Code.INVALID_JSON, f"the body is nested deeper than {_DEPTH_MAX} levels")
+    if isinstance(node, Mapping):
+        for key, value in node.items():
+            if key in _FREE:
+                continue
+            if _NAME.fullmatch(key) is None:
+                raise _not_a_name(where)
+            path = f"{where}.{key}" if where else str(key)
+            kind = _FIELDS.get(key)
+            if kind is None:
+                yield from _walk(value, path, depth + 1)
+            else:
+                yield from _named(kind, value, path, depth + 1)
+    elif isinstance(node, list):
+        for index, value in enumerate(node):
+            yield from _walk(value, f"{where}[{index}]", depth + 1)
+
+
+def _named(kind: ObjectKind, value: object, path: str, depth: int) -> Iterator[Reference]:
+    match value:
+        case None:
+            return
+        case str() if 0 < len(value) <= _ID_CHARS_MAX:
+            yield Reference(kind, value, path)
+        case list():
+            for index, item in enumerate(value):
+                if not isinstance(item, str):
+                    raise _no_id(f"{path}[{index}]")
+                yield from _named(kind, item, f"{path}[{index}]", depth)
+        case Mapping() if kind in (ObjectKind.CONVERSATION, ObjectKind.PROMPT):
+            yield from _named(kind, value.get("id"), f"{path}.id", depth)
+            yield from _walk(value, path, depth)
+        case Mapping() if kind is ObjectKind.CONTAINER:
+            yield from _walk(value, path, depth)
+        case _:
+            raise _no_id(path)
+
+
+def _not_a_name(where: str) -> Refusal:
+    return Refusal(
+        Code.MALFORMED_REQUEST,
+        f"`{where[:120] or 'the body'}` has a field whose name is not lower-case ASCII; a server "
+        "that ignores case would read it as another field than the one that was judged",
+        param=where[:120] or "body",
+        rule="field-name-not-canonical",
+    )
+
+
+def _no_id(path: str) -> Refusal:
+    return Refusal(
+        Code.MALFORMED_REQUEST,
+        f"`{path[:120]}` must hold an id",
+        param=path[:120],
+        rule="not-an-id",
+    )

@@ -1,0 +1,198 @@
+"""Rating: from counts to nano-USD, by dated prices.
+
+The price of a call is the one that was valid when Azure did the work. Prices are exact decimals,
+USD per million tokens; an amount is computed exactly and rounded once, half to even, per ledger
+line. A model without a price is not free: it has no price, and who asks is told so.
+
+    one nano-USD per token = one thousandth of a USD per million tokens
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from decimal import ROUND_HALF_EVEN, Decimal
+
+from gateway.core.model import (
+    SECOND,
+    Meter,
+    Micros,
+    NanoUsd,
+    ScopeKind,
+    SessionTerms,
+    Terms,
+    Usage,
+)
+
+NANO_PER_USD = 1_000_000_000
+_TOKENS_PER_PRICE = 1_000_000
+_USD = re.compile(r"[0-9]{1,9}(?:\.[0-9]{1,9})?")
+
+
+@dataclass(frozen=True, slots=True)
+class Price:
+    """What one model costs from `valid_from` on, in USD per million tokens."""
+
+    id: str
+    model: str
+    valid_from: Micros
+    usd_per_mtok: Mapping[Meter, Decimal]
+    input_tokens_max: int
+    output_tokens_max: int
+
+
+@dataclass(frozen=True, slots=True)
+class RatedLine:
+    """One meter's count and what it costs."""
+
+    meter: Meter
+    quantity: int
+    nano_usd: NanoUsd
+    price_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class PriceBook:
+    """All prices: models by name in order of date, factors by deployment type, session terms."""
+
+    prices: Mapping[str, tuple[Price, ...]]
+    factors: Mapping[str, Decimal]
+    terms: Terms
+
+    def price_at(self, model: str, at: Micros) -> Price | None:
+        """Return the price of `model` at `at`, or None if there is none: never zero."""
+        valid = [price for price in self.prices.get(model, ()) if price.valid_from <= at]
+        return valid[-1] if valid else None
+
+    def rate(self, price: Price, deployment_type: str, usage: Usage) -> tuple[RatedLine, ...]:
+        """Return one line per meter that counted something."""
+        counts = {
+            Meter.INPUT_TOKENS: usage.input_tokens,
+            Meter.CACHED_INPUT_TOKENS: usage.cached_input_tokens,
+            Meter.OUTPUT_TOKENS: usage.output_tokens,
+        }
+        factor = self.factors[deployment_type]
+        return tuple(
+            RatedLine(meter, count, _amount(price.usd_per_mtok[meter] * factor, count), price.id)
+            for meter, count in counts.items()
+            if count
+        )
+
+
+def _amount(usd_per_mtok: Decimal, count: int) -> NanoUsd:
+    exact = usd_per_mtok * count * NANO_PER_USD / _TOKENS_PER_PRICE
+    return int(exact.quantize(Decimal(1), rounding=ROUND_HALF_EVEN))
+
+
+def nano_usd(usd: str) -> NanoUsd:
+    """Return an amount written in USD as nano-USD.
+
+    Raises:
+        ValueError: it is no plain decimal amount, is negative, or is finer than a nano-USD.
+    """
+    if _USD.fullmatch(usd) is None:
+        raise ValueError(f"`{usd}` is no amount in USD")
+    return int(Decimal(usd) * NANO_PER_USD)
+
+
+def show_usd(amount: NanoUsd) -> str:
+    """Return an amount in USD with as many decimals as it needs, at least two."""
+    sign = "-" if amount < 0 else ""
+    whole, rest = divmod(abs(amount), NANO_PER_USD)
+    decimals = f"{rest:09d}".rstrip("0").ljust(2, "0")
+    return f"{sign}{whole}.{decimals}"
+
+
+def parse_price_book(document: Mapping[str, object]) -> PriceBook:
+    """Return the price book a TOML document describes.
+
+    Raises:
+        ValueError: an entry is malformed; the message names it.
+    """
+    prices: dict[str, list[Price]] = {}
+    for entry in _entries(document, "model"):
+        price = _price(entry)
+        prices.setdefault(price.model, []).append(price)
+    for known in prices.values():
+        known.sort(key=lambda price: price.valid_from)
+    factors = document.get("deployment_type")
+    if not isinstance(factors, Mapping):
+        raise ValueError("`deployment_type` is missing")
+    return PriceBook(
+        prices={model: tuple(known) for model, known in prices.items()},
+        factors={str(name): _decimal(factors, name) for name in factors},
+        terms=dict(_terms(entry) for entry in _entries(document, "session")),
+    )
+
+
+def _entries(document: Mapping[str, object], name: str) -> list[Mapping[str, object]]:
+    entries = document.get(name)
+    if not isinstance(entries, list) or not all(isinstance(entry, Mapping) for entry in entries):
+        raise ValueError(f"`{name}` must be a list of tables")
+    return entries
+
+
+def _price(entry: Mapping[str, object]) -> Price:
+    model, valid_from = _text(entry, "name"), _day(entry, "valid_from")
+    plain = _decimal(entry, "input")
+    return Price(
+        id=f"{model}@{valid_from.isoformat()}",
+        model=model,
+        valid_from=_midnight(valid_from),
+        usd_per_mtok={
+            Meter.INPUT_TOKENS: plain,
+            Meter.CACHED_INPUT_TOKENS: (
+                _decimal(entry, "cached_input") if "cached_input" in entry else plain
+            ),
+            Meter.OUTPUT_TOKENS: _decimal(entry, "output"),
+        },
+        input_tokens_max=_integer(entry, "input_tokens_max"),
+        output_tokens_max=_integer(entry, "output_tokens_max"),
+    )
+
+
+def _terms(entry: Mapping[str, object]) -> tuple[ScopeKind, SessionTerms]:
+    kind = ScopeKind(_text(entry, "scope"))
+    idle = _integer(entry, "idle_s") * SECOND if "idle_s" in entry else None
+    return kind, SessionTerms(
+        active_us=_integer(entry, "active_s") * SECOND,
+        idle_us=idle,
+        nano_usd=nano_usd(_text(entry, "usd")),
+        price_id=f"session-{kind}",
+    )
+
+
+def _integer(entry: Mapping[str, object], name: str) -> int:
+    value = entry.get(name)
+    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+        raise ValueError(f"`{name}` must be a whole number, not `{value}`")
+    return value
+
+
+def _text(entry: Mapping[str, object], name: str) -> str:
+    value = entry.get(name)
+    if not isinstance(value, str) or not value:
+        raise ValueError(f"`{name}` must be a text, not `{value}`")
+    return value
+
+
+def _decimal(entry: Mapping[str, object], name: str) -> Decimal:
+    """Return an exact decimal; a binary float has already lost what was written."""
+    value = entry.get(name)
+    if not isinstance(value, str | Decimal) or _USD.fullmatch(str(value)) is None:
+        raise ValueError(f"`{name}` must be a decimal amount, not `{value}`")
+    return Decimal(value)
+
+
+def _day(entry: Mapping[str, object], name: str) -> date:
+    value = entry.get(name)
+    try:
+        return date.fromisoformat(str(value))
+    except ValueError:
+        raise ValueError(f"`{name}` must be a day such as `2025-04-14`, not `{value}`") from None
+
+
+def _midnight(day: date) -> Micros:
+    return int(datetime(day.year, day.month, day.day, tzinfo=UTC).timestamp()) * SECOND
