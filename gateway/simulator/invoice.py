@@ -1,0 +1,172 @@
+"""The invoice: what Azure would charge, worked out by living through the time.
+
+The simulator does not look back at a set of calls and cut it into windows. It keeps, for every
+scope (a thread or a container), the one session that is open now, and lets time tick over it:
+each time an instant is observed, sessions whose active hour or idle time has run out are closed.
+A code-interpreter call that finds its scope without an open session opens one, and the line is
+written at that moment. A gateway that derives its charges another way can therefore be judged by
+this one.
+
+All instants here are whole seconds, because that is what the wire shows: a session is dated by
+the step's or the response's `created_at`. A window is half-open: a call 3600 s after the first
+opens a new session.
+
+Source: OpenAI help article 8550641, "Code Interpreter pricing" ($0.03 per session, active one
+hour, one per thread); Azure OpenAI Responses API page (containers expire after 20 idle minutes).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from gateway.simulator.usage import Usage
+
+SESSION_NANO_USD = 30_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class TokenPrice:
+    """Nano-USD for one token of each kind."""
+
+    input: int
+    cached_input: int
+    output: int
+
+
+TOKEN_PRICES: Mapping[str, TokenPrice] = {
+    "gpt-4o": TokenPrice(input=2500, cached_input=1250, output=10000),
+    "gpt-4o-mini": TokenPrice(input=150, cached_input=75, output=600),
+    "gpt-4.1": TokenPrice(input=2000, cached_input=500, output=8000),
+    "gpt-4.1-mini": TokenPrice(input=400, cached_input=100, output=1600),
+    "text-embedding-3-small": TokenPrice(input=20, cached_input=20, output=0),
+    "text-embedding-3-large": TokenPrice(input=130, cached_input=130, output=0),
+    "text-embedding-ada-002": TokenPrice(input=100, cached_input=100, output=0),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class SessionTerms:
+    """How long a session of one kind lasts; `idle_s` None means that idling does not end it."""
+
+    active_s: int
+    idle_s: int | None
+
+
+SESSION_TERMS: Mapping[str, SessionTerms] = {
+    "thread": SessionTerms(active_s=3600, idle_s=None),
+    "container": SessionTerms(active_s=3600, idle_s=1200),
+}
+
+
+@dataclass(slots=True)
+class SessionLine:
+    """One session on the invoice."""
+
+    kind: str
+    scope: str
+    opened_at_s: int
+    calls: int = 0
+
+
+@dataclass(slots=True)
+class OpenSession:
+    """The session a scope has open, and when it was last heard of."""
+
+    line: SessionLine
+    last_active_s: int
+
+
+@dataclass(slots=True)
+class TokenLine:
+    """All tokens of one model; `input` leaves out the cached ones, `output` includes reasoning."""
+
+    input: int = 0
+    cached_input: int = 0
+    output: int = 0
+    calls: int = 0
+
+
+@dataclass(slots=True)
+class Invoice:
+    """Sessions opened and tokens used since the simulator's life began."""
+
+    terms: Mapping[str, SessionTerms]
+    sessions: list[SessionLine] = field(default_factory=list)
+    tokens: dict[str, TokenLine] = field(default_factory=dict)
+    _open: dict[tuple[str, str], OpenSession] = field(default_factory=dict)
+
+    def tick(self, now_s: int) -> None:
+        """Close every session that has run out by `now_s`."""
+        over = [key for key, session in self._open.items() if self._is_over(session, now_s)]
+        for key in over:
+            del self._open[key]
+
+    def _is_over(self, session: OpenSession, now_s: int) -> bool:
+        terms = self.terms[session.line.kind]
+        idle_over = terms.idle_s is not None and now_s >= session.last_active_s + terms.idle_s
+        return idle_over or now_s >= session.line.opened_at_s + terms.active_s
+
+    def open(self, kind: str, scope: str, *, at_s: int) -> SessionLine:
+        """Return the scope's open session, having opened and charged one if there was none."""
+        self.tick(at_s)
+        session = self._open.get((kind, scope))
+        if session is None:
+            session = OpenSession(SessionLine(kind, scope, at_s), at_s)
+            self._open[kind, scope] = session
+            self.sessions.append(session.line)
+        session.last_active_s = at_s
+        return session.line
+
+    def call(self, kind: str, scope: str, *, at_s: int) -> None:
+        """Take note of one code-interpreter call, which opens a session if none is open."""
+        self.open(kind, scope, at_s=at_s).calls += 1
+
+    def touch(self, kind: str, scope: str, *, at_s: int) -> None:
+        """Take note that the scope was used without a call: idling starts anew, nothing opens."""
+        self.tick(at_s)
+        session = self._open.get((kind, scope))
+        if session is not None:
+            session.last_active_s = at_s
+
+    def charge(self, model: str, usage: Usage) -> None:
+        """Add one answered call's tokens to the line of `model`."""
+        line = self.tokens.setdefault(model, TokenLine())
+        line.input += usage.input_tokens - usage.cached_input_tokens
+        line.cached_input += usage.cached_input_tokens
+        line.output += usage.output_tokens
+        line.calls += 1
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the invoice as `GET /simulator/invoice` shows it, money in nano-USD."""
+        sessions: list[dict[str, Any]] = [
+            {
+                "kind": line.kind,
+                "scope": line.scope,
+                "opened_at": line.opened_at_s,
+                "calls": line.calls,
+                "nano_usd": SESSION_NANO_USD,
+            }
+            for line in self.sessions
+        ]
+        tokens = [_token_line(model, line) for model, line in sorted(self.tokens.items())]
+        return {
+            "currency": "USD",
+            "sessions": sessions,
+            "tokens": tokens,
+            "session_count": len(sessions),
+            "total_nano_usd": sum(row["nano_usd"] for row in [*sessions, *tokens]),
+        }
+
+
+def _token_line(model: str, line: TokenLine) -> dict[str, Any]:
+    price = TOKEN_PRICES[model]
+    return {
+        "model": model,
+        "input_tokens": line.input,
+        "cached_input_tokens": line.cached_input,
+        "output_tokens": line.output,
+        "calls": line.calls,
+        "nano_usd": line.input * price.input
+        + line.cached_input * price.cached_input
+        + line.output * price.output,
+    }
