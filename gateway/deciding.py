@@ -1,0 +1,225 @@
+"""Decide: may this team do this? From the parsed request to a `Permit`, or a refusal.
+
+Nothing is decided on what cannot be seen. A run may take its tools and model from the assistant,
+so the assistant is read first, and the run is then sent with those tools written out: what was
+judged is what will run, whatever is done to the assistant in between.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import jiter
+
+from gateway.core.billing import Deployment
+from gateway.core.errors import Code, Refusal, not_found
+from gateway.core.inline import judge_inline
+from gateway.core.interpreter import (
+    check_container,
+    containers_of,
+    effective_tools,
+    opens_session,
+    run_may_call,
+)
+from gateway.core.model import Scope, ScopeKind
+from gateway.core.operations import Bills
+from gateway.core.policy import check_tools
+from gateway.exchange import Asked, Permit
+from gateway.house import House
+from gateway.outgoing import api_version_query
+
+_ASSISTANT_BYTES_MAX = 4 * 1024 * 1024
+_BILLED_ELSEWHERE = ("data_sources", "web_search_options")
+
+
+async def decide(house: House, asked: Asked) -> Permit:
+    """Return the permit for a request.
+
+    Raises:
+        Refusal: policy is against it, or a fact it rests on cannot be had.
+    """
+    if asked.body is None:
+        return Permit(asked)
+    _check_body(house, asked, asked.body)
+    match asked.operation.bills:
+        case Bills.CHAT | Bills.EMBEDDINGS:
+            return _tokens(house, asked, asked.body)
+        case Bills.RUN:
+            return await _run(house, asked, asked.body)
+        case Bills.RESPONSE:
+            return await _response(house, asked, asked.body)
+        case Bills.CONTAINER:
+            check_container(asked.body)
+            return Permit(
+                asked,
+                sessions=1,
+                scopes=(_new_scope(asked, ScopeKind.CONTAINER),),
+                session_state="reserved",
+                tools_may_call=True,
+            )
+        case Bills.NOTHING:
+            return Permit(asked)
+
+
+def _check_body(house: House, asked: Asked, body: dict[str, object]) -> None:
+    models = house.rules.policies.models
+    judge_inline(body, models.image_hosts)
+    check_tools(models, body.get("tools"))
+    if not isinstance(body.get("stream", False), bool | None):
+        # Azure might take `1` for true; the reply would then be a stream that nobody metered.
+        raise Refusal(Code.MALFORMED_REQUEST, "`stream` must be true or false", param="stream")
+    for name in _BILLED_ELSEWHERE:
+        if body.get(name):
+            raise Refusal(
+                Code.NOT_PERMITTED,
+                f"`{name}` is billed where this gateway cannot see it (rule `unmetered-feature`); "
+                "leave it out",
+                param=name,
+                rule="unmetered-feature",
+            )
+    if asked.operation.bills is Bills.RESPONSE:
+        _check_items(body.get("input"))
+
+
+def _check_items(items: object) -> None:
+    for index, item in enumerate(items if isinstance(items, list) else ()):
+        if isinstance(item, Mapping) and _is_reference(item):
+            raise Refusal(
+                Code.NOT_PERMITTED,
+                "items of earlier responses cannot be named by id (rule `item-reference`); "
+                "use `previous_response_id`",
+                param=f"input[{index}]",
+                rule="item-reference",
+            )
+
+
+def _is_reference(item: Mapping[str, object]) -> bool:
+    """Return whether an input item stands for an earlier one; its type may be left out."""
+    kind = item.get("type")
+    return kind == "item_reference" or (kind is None and "id" in item and "role" not in item)
+
+
+def _tokens(house: House, asked: Asked, body: dict[str, object]) -> Permit:
+    deployment = _deployment(house, asked.segment("deployment") or body.get("model"))
+    asked.upstream = deployment.upstream
+    hides_usage = False
+    if asked.operation.bills is Bills.CHAT and asked.wants_stream:
+        hides_usage = _ask_for_usage(asked, body)
+    return Permit(asked, deployment=deployment, hides_usage=hides_usage)
+
+
+# The first api-version whose chat streams can carry usage.
+# Source: Azure OpenAI, "API version lifecycle" (2025), entry 2024-09-01-preview.
+_STREAM_USAGE_SINCE = "2024-09-01"
+
+
+def _ask_for_usage(asked: Asked, body: dict[str, object]) -> bool:
+    """Make the stream say its usage; return whether that must be hidden from the client."""
+    sent = asked.route.sent
+    if sent is not None and sent < _STREAM_USAGE_SINCE:
+        return False
+    options = body.get("stream_options")
+    if options is not None and not isinstance(options, dict):
+        raise Refusal(
+            Code.MALFORMED_REQUEST, "`stream_options` must be an object", param="stream_options"
+        )
+    wanted = bool(options and options.get("include_usage"))
+    body["stream_options"] = {**(options or {}), "include_usage": True}
+    return not wanted
+
+
+async def _run(house: House, asked: Asked, body: dict[str, object]) -> Permit:
+    assistant = await _assistant(house, asked, body)
+    tools = effective_tools(body, assistant)
+    check_tools(house.rules.policies.models, tools, param="assistant.tools")
+    deployment = _deployment(house, body.get("model") or assistant.get("model"))
+    body["tools"] = tools if tools is not None else []
+    body["model"] = deployment.name
+    if not run_may_call(tools):
+        return Permit(asked, deployment=deployment)
+    thread = asked.segment("thread")
+    sessions, scope = 1, _new_scope(asked, ScopeKind.THREAD)
+    if thread is not None:
+        sessions = await _could_open(house, asked, ScopeKind.THREAD, thread)
+        scope = Scope(asked.upstream, ScopeKind.THREAD, thread)
+    return Permit(
+        asked,
+        deployment,
+        tools_may_call=True,
+        sessions=sessions,
+        scopes=(scope,),
+        session_state="reserved" if sessions else "open",
+    )
+
+
+async def _response(house: House, asked: Asked, body: dict[str, object]) -> Permit:
+    deployment = _deployment(house, body.get("model"))
+    containers = containers_of(body)
+    if not containers.named and not containers.automatic:
+        return Permit(asked, deployment=deployment)
+    sessions = containers.automatic
+    scopes = [_new_scope(asked, ScopeKind.CONTAINER)] if containers.automatic else []
+    for name in containers.named:
+        sessions += await _could_open(house, asked, ScopeKind.CONTAINER, name)
+        scopes.append(Scope(asked.upstream, ScopeKind.CONTAINER, name))
+    return Permit(
+        asked,
+        deployment,
+        tools_may_call=containers.automatic > 0,
+        sessions=sessions,
+        scopes=tuple(scopes),
+        session_state="reserved" if sessions else "open",
+    )
+
+
+def _new_scope(asked: Asked, kind: ScopeKind) -> Scope:
+    """Return a stand-in for a thread or container that Azure is about to make."""
+    return Scope(asked.upstream, kind, asked.id)
+
+
+async def _could_open(house: House, asked: Asked, kind: ScopeKind, name: str) -> int:
+    calls = await house.store.calls(Scope(asked.upstream, kind, name))
+    terms = house.rules.rates.book.terms[kind]
+    return int(opens_session(tuple(calls), terms, asked.at))
+
+
+def _deployment(house: House, name: object) -> Deployment:
+    if not isinstance(name, str) or not name:
+        raise Refusal(Code.MALFORMED_REQUEST, "`model` must name a deployment", param="model")
+    return house.rules.deployment(name)
+
+
+async def _assistant(
+    house: House, asked: Asked, body: Mapping[str, object]
+) -> Mapping[str, object]:
+    name = body.get("assistant_id")
+    if not isinstance(name, str):
+        raise Refusal(Code.MALFORMED_REQUEST, "`assistant_id` is missing", param="assistant_id")
+    reply = await house.upstream.send(
+        asked.upstream,
+        method="GET",
+        path=f"/openai/assistants/{name}",
+        query=api_version_query(asked.route.sent),
+        headers=asked.headers,
+        body=None,
+    )
+    document = await reply.read(_ASSISTANT_BYTES_MAX)
+    if reply.status == 404:
+        raise not_found()
+    if reply.status != 200:
+        raise Refusal(
+            Code.GATEWAY_UNAVAILABLE,
+            f"Azure answered `{reply.status}` when asked for the run's assistant, whose tools "
+            "must be known before it may run; nothing was sent",
+        )
+    return _object(document)
+
+
+def _object(document: bytes) -> Mapping[str, object]:
+    try:
+        parsed = jiter.from_json(document)
+    except ValueError:
+        parsed = None
+    if not isinstance(parsed, dict):
+        raise Refusal(Code.GATEWAY_UNAVAILABLE, "Azure's answer about the assistant is no object")
+    return parsed

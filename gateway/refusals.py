@@ -1,0 +1,75 @@
+"""Refusals that need figures: what stood in the way, by how much, until when, and the way out."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from gateway.core.billing import Deployment
+from gateway.core.errors import Code, Refusal
+from gateway.core.ledger import OverCap, Unit
+from gateway.core.model import SECOND, Micros
+from gateway.core.rating import PriceBook, show_usd
+
+
+def over_cap(refused: OverCap, ends: Micros | None, *, status: int) -> Refusal:
+    """Return the stop at a cap: which one, its ceiling, what is used, and when it resets."""
+    claim = refused.claim
+    balance = claim.balance
+    is_money = balance.unit is Unit.NANO_USD
+
+    def shown(amount: int) -> str:
+        return f"${show_usd(amount)}" if is_money else str(amount)
+
+    what = "USD" if is_money else "code-interpreter sessions"
+    resets = _moment(ends)
+    used = (
+        f"used `{shown(refused.posted)}`, reserved `{shown(refused.reserved)}`, "
+        f"this request may need `{shown(claim.bound)}`"
+    )
+    way_out = (
+        "ask whoever owns the budget"
+        if is_money
+        else "use a thread whose session is still open, or ask whoever owns the policy"
+    )
+    until = f"; resets `{resets}`" if resets else ""
+    headers = (("x-gateway-reset", resets),) if resets else ()
+    return Refusal(
+        Code.INSUFFICIENT_QUOTA_403 if status == 403 else Code.INSUFFICIENT_QUOTA,
+        f"`{_subject(balance.account)}` is at its cap of `{shown(claim.cap)}` {what} "
+        f"per {_per(balance.period.value)} (rule `{claim.rule}`): {used}{until}; {way_out}",
+        rule=claim.rule,
+        headers=(*headers, ("x-gateway-budget-left", shown(_left(refused)))),
+    )
+
+
+def _left(refused: OverCap) -> int:
+    return max(0, refused.claim.cap - refused.posted - refused.reserved)
+
+
+def _subject(account: str) -> str:
+    kind, _, name = account.partition(":")
+    if kind == "team":
+        return f"team {name}"
+    return "the organisation" if kind == "org" else "this thread"
+
+
+def _per(period: str) -> str:
+    return "thread" if period == "ever" else period
+
+
+def _moment(at: Micros | None) -> str:
+    if at is None:
+        return ""
+    return datetime.fromtimestamp(at // SECOND, tz=UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def unpriced(deployment: Deployment, book: PriceBook) -> Refusal:
+    """Return the refusal of a deployment nobody can price."""
+    priced = ", ".join(f"`{name}`" for name in sorted(book.prices))
+    return Refusal(
+        Code.UNPRICED_MODEL,
+        f"deployment `{deployment.name}` has no price (rule `unpriced-model`), and what cannot be "
+        f"priced is not sent; list it under `[[deployment]]` with one of the models {priced}",
+        param="model",
+        rule="unpriced-model",
+    )
