@@ -9,7 +9,6 @@ plane.
 from __future__ import annotations
 
 import hmac
-from collections import Counter
 
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.applications import Starlette
@@ -57,12 +56,9 @@ async def _look_around(house: House) -> None:
     telemetry, now = house.telemetry, house.clock.now()
     try:
         count, oldest = await house.store.unsettled()
-        sessions = await house.store.sessions()
+        open_now = await house.store.open_sessions(now)
     except StoreUnavailable:
         return
     telemetry.unsettled.set(count)
     telemetry.unsettled_age.set(0 if oldest is None else max(0, now - oldest) / SECOND)
-    open_now = Counter(row.team for row in sessions if row.start <= now < row.end)
-    telemetry.open_sessions.clear()
-    for team, number in open_now.items():
-        telemetry.open_sessions.labels(team).set(number)
+    telemetry.show_open_sessions(open_now)

@@ -22,6 +22,7 @@ from gateway.booking import Bookkeeper
 from gateway.control import WallClock, control_app, control_socket_path
 from gateway.core.billing import Deployment, Rates
 from gateway.core.callers import KeyRing
+from gateway.core.versions import V1_VERSIONS
 from gateway.desk import Desk
 from gateway.faults import SettingsFaults
 from gateway.house import House, Limits, Rules
@@ -139,7 +140,12 @@ async def _assemble(
     clock: Clock,
     pepper: bytes,
 ) -> tuple[House, Settlement]:
-    telemetry = Telemetry(versions=rules.policies.versions.known, deployments=rules.deployments)
+    telemetry = Telemetry(
+        versions={*rules.policies.versions.known, *V1_VERSIONS},
+        deployments=rules.deployments,
+        teams=[team.id for team in settings.teams],
+        upstreams=[upstream.name for upstream in settings.upstreams],
+    )
     settlement = Settlement(
         store,
         upstream,

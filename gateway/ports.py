@@ -160,6 +160,10 @@ class Store(Protocol):
         """Return the code-interpreter sessions as they stand, newest first."""
         ...
 
+    async def open_sessions(self, at: Micros) -> Mapping[str, int]:
+        """Return how many sessions are open at `at`, by team; a team without one is left out."""
+        ...
+
     async def close(self) -> None:
         """Finish what was begun and close; a closed store raises StoreUnavailable."""
         ...

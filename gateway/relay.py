@@ -79,13 +79,15 @@ class Street:
             except NotSent:
                 house.telemetry.upstream_fault(upstream=visit.upstream, kind="not_sent")
                 await self._refuse(visit, _UNREACHABLE)
-            except (MaybeSent, ReplyBroken):
-                house.telemetry.upstream_fault(upstream=visit.upstream, kind="maybe_sent")
+            except (MaybeSent, ReplyBroken) as fault:
+                kind = "maybe_sent" if isinstance(fault, MaybeSent) else "reply_broken"
+                house.telemetry.upstream_fault(upstream=visit.upstream, kind=kind)
                 await self._refuse(visit, _UNKNOWN_OUTCOME if visit.is_promised else _UNANSWERED)
             except Exception:
                 _log.exception("a fault of ours (request %s)", answer.request_id)
                 await self._refuse(visit, _FAULT)
             finally:
+                visit.let_go()
                 house.telemetry.answered(
                     team=visit.team,
                     operation=visit.operation,
@@ -95,25 +97,21 @@ class Street:
 
     async def _walk(self, visit: Visit, scope: Scope, receive: Receive) -> None:
         asked = await self._asked(visit, scope, receive)
-        try:
-            await self._own(asked)
-            if asked.operation.lists is not None:
-                await list_own(self._house, asked, visit.answer)
-                return
-            if is_deferred(asked.operation):
-                await defer_deletion(self._house, asked, visit.answer)
-                self._wake()
-                return
-            permit = await decide(self._house, asked)
-            asked.seal()
-            visit.upstream = asked.upstream
-            quote = self._quote(permit)
-            hold = await self._reserve(quote)
-            visit.is_promised = hold.intent is not None
-            await self._carry(hold, visit.answer)
-        finally:
-            if asked.upload is not None:
-                asked.upload.file.close()
+        await self._own(asked)
+        if asked.operation.lists is not None:
+            await list_own(self._house, asked, visit.answer)
+            return
+        if is_deferred(asked.operation):
+            await defer_deletion(self._house, asked, visit.answer)
+            self._wake()
+            return
+        permit = await decide(self._house, asked)
+        asked.seal()
+        visit.upstream = asked.upstream
+        quote = self._quote(permit)
+        hold = await self._reserve(quote)
+        visit.is_promised = hold.intent is not None
+        await self._carry(hold, visit.answer)
 
     # identify, match, read, upgrade
 
@@ -128,7 +126,11 @@ class Street:
         visit.operation = operation.name
         query, version = check_query(operation, target.query)
         policies = house.rules.policies
-        route = versions.route(policies.versions, operation.surface, version, operation.name)
+        try:
+            route = versions.route(policies.versions, operation.surface, version, operation.name)
+        except Refusal:
+            house.telemetry.version(team=caller.team, asked=version, sent=None)
+            raise
         house.telemetry.version(team=caller.team, asked=version, sent=route.sent)
         asked = Asked(
             id=visit.answer.request_id,
@@ -282,6 +284,11 @@ class Visit:
         self.operation = "none"
         self.upstream = "none"
         self.is_promised = False
+
+    def let_go(self) -> None:
+        """Give back what the spool holds for this visit."""
+        if self.asked is not None and self.asked.upload is not None:
+            self.asked.upload.file.close()
 
 
 def _origin(permit: Permit) -> Origin:

@@ -15,7 +15,7 @@ looking at; what is owed is in the ledger.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from itertools import product
 
 from prometheus_client import (
@@ -56,11 +56,20 @@ class Telemetry:
         self.registry = registry if registry is not None else CollectorRegistry()
         self._versions = frozenset(versions)
         self._deployments = frozenset(deployments)
+        self._seen_teams = set(teams)
         self._declare(self.registry)
-        for team in teams:
+        for team in self._seen_teams:
             self._start_at_zero(team)
         for upstream, kind in product(upstreams, FAULTS):
             self._faults.labels(upstream, kind)
+
+    def show_open_sessions(self, by_team: Mapping[str, int]) -> None:
+        """Set how many sessions are open now; a team that is not named has none."""
+        for team in self._seen_teams - by_team.keys():
+            self.open_sessions.labels(team).set(0)
+        for team, number in by_team.items():
+            self.open_sessions.labels(team).set(number)
+        self._seen_teams |= by_team.keys()
 
     def _start_at_zero(self, team: str) -> None:
         for scope in ScopeKind:

@@ -164,6 +164,14 @@ def sessions(connection: sqlite3.Connection, *, team: str | None) -> Sequence[Se
     return [rows.session_of(row) for row in found]
 
 
+def open_sessions(connection: sqlite3.Connection, at: Micros) -> dict[str, int]:
+    """Return how many sessions are open at `at`, by team."""
+    query = """
+    SELECT team, count(*) FROM sessions WHERE ends_at > ? AND starts_at <= ? GROUP BY team
+    """
+    return dict(connection.execute(query, (at, at)).fetchall())
+
+
 def _one(found: sqlite3.Cursor) -> Intent | None:
     row = found.fetchone()
     return None if row is None else rows.intent_of(row)

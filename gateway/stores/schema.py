@@ -156,6 +156,7 @@ _FIRST = (
     ) STRICT, WITHOUT ROWID
     """,
     "CREATE INDEX sessions_team ON sessions (team, starts_at)",
+    "CREATE INDEX sessions_end ON sessions (ends_at, starts_at, team)",
     """
     CREATE TABLE balances (
         account TEXT NOT NULL,

@@ -202,6 +202,10 @@ class SqliteStore(Store):
         """See `Store.sessions`."""
         return await self._read(lambda connection: reads.sessions(connection, team=team))
 
+    async def open_sessions(self, at: Micros) -> Mapping[str, int]:
+        """See `Store.open_sessions`."""
+        return await self._read(lambda connection: reads.open_sessions(connection, at))
+
     async def close(self) -> None:
         """See `Store.close`. The reader goes first, so that the last one out may checkpoint."""
         await asyncio.to_thread(self._close)
