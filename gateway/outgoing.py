@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import AsyncIterator, Iterable
 
 from gateway.core.multipart import emit_end, emit_field, emit_file_head
@@ -12,13 +13,14 @@ from gateway.exchange import Asked, Headers, Outgoing, Upload
 
 # What of a caller's headers Azure gets to see. Unknown ones are dropped, not refused.
 _FORWARDED = frozenset({b"accept", b"openai-beta", b"x-ms-client-request-id", b"aoai-evals"})
+_PLAIN = re.compile(rb"[\x20-\x7e]{1,1024}").fullmatch
 
 
 def forwarded_headers(headers: Iterable[tuple[bytes, bytes]]) -> Headers:
-    """Return the request headers that go on to Azure, each name once."""
+    """Return the request headers that go on to Azure, each name once; odd values are dropped."""
     kept: dict[bytes, bytes] = {}
     for name, value in headers:
-        if name in _FORWARDED:
+        if name in _FORWARDED and _PLAIN(value):
             kept.setdefault(name, value)
     return list(kept.items())
 

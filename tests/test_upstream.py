@@ -287,6 +287,17 @@ async def test_a_large_body_arrives_whole(size: int) -> None:
     assert (len(server.requests), server.connections) == (2, 1)
 
 
+async def test_a_target_may_have_a_path_of_its_own() -> None:
+    async with facing(replying(OK)) as (_, server):
+        upstream = azure(f"{server.url}/api/projects/p", AzureTransport())
+        await (await ask(upstream, "GET", path="/threads", query="api-version=v1")).read(2)
+        with pytest.raises(ValueError, match="not canonical"):
+            await ask(upstream, "GET", path="x/threads")
+        await upstream.aclose()
+    assert server.requests[0].startswith(b"GET /api/projects/p/threads?api-version=v1 HTTP/1.1\r\n")
+    assert len(server.requests) == 1
+
+
 async def test_the_credential_in_force_is_asked_for_at_every_request() -> None:
     async with facing(replying(OK)) as (_, server):
         targets = {"one": UpstreamTarget("one", server.url, Credential("api-key", "old"))}
@@ -564,25 +575,54 @@ async def test_a_kept_connection_seen_to_close_is_not_used() -> None:
 
 
 async def test_a_reset_of_an_idle_connection_is_nobodys_concern() -> None:
-    idle, gone = asyncio.Event(), asyncio.Event()
+    begun, idle, gone = asyncio.Event(), asyncio.Event(), asyncio.Event()
     complaints: list[dict[str, object]] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, told: complaints.append(told))
 
     async def play(caller: Caller) -> None:
         await caller.request()
-        await caller.send(OK)
+        await caller.send(OK[:-1])
+        await begun.wait()
+        await caller.send(OK[-1:])
         await idle.wait()
         caller.reset()
         gone.set()
 
-    async with facing(play) as (upstream, _):
-        await (await ask(upstream)).read(2)
+    async with facing(play) as (upstream, server):
+        reply = await ask(upstream)
+        begun.set()
+        assert await reply.read(2) == b"ok"
         idle.set()
         await gone.wait()
         await loop_turns()
-    del upstream
-    gc.collect()
+        reply = await ask(upstream)
+        assert await reply.read(2) == b"ok"
+        gc.collect()
+        await loop_turns()
+    assert server.connections == 2
     assert complaints == []
+
+
+async def test_a_kept_connection_keeps_none_of_its_replies() -> None:
+    begun: asyncio.Queue[None] = asyncio.Queue()
+
+    async def play(caller: Caller) -> None:
+        while True:
+            await caller.request()
+            await caller.send(OK[:-1])
+            await begun.get()
+            await caller.send(OK[-1:])
+
+    async with facing(play) as (upstream, server):
+        for _ in range(20):
+            reply = await ask(upstream)
+            begun.put_nowait(None)
+            await reply.read(2)
+        del reply
+        gc.collect()
+        kept = [thing for thing in gc.get_objects() if type(thing).__name__ == "ClientResponse"]
+        assert kept == []
+    assert (len(server.requests), server.connections) == (20, 1)
 
 
 @pytest.mark.parametrize(
@@ -651,18 +691,46 @@ async def test_silence_instead_of_a_head_was_maybe_sent() -> None:
 
 
 @pytest.mark.parametrize("length", [None, 1 << 40])
-async def test_an_upload_nobody_takes_in_was_maybe_sent(length: int | None) -> None:
+@pytest.mark.parametrize("end", ["silence", "cancelled"])
+async def test_an_upload_nobody_takes_in_is_dropped_with_what_waits_to_go(
+    length: int | None, end: str
+) -> None:
     ended = asyncio.Event()
+    heard: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+    given = 0
 
     async def play(caller: Caller) -> None:
         await caller.head()
         await ended.wait()
+        heard.set_result(await caller.rest())
 
-    async with facing(play, read_timeout_s=0.2) as (upstream, server):
-        with pytest.raises(MaybeSent):
-            await ask(upstream, body=endless(), content_length=length)
+    async def body() -> AsyncIterator[bytes]:
+        nonlocal given
+        async for piece in endless():
+            given += len(piece)
+            yield piece
+
+    read_timeout_s = 0.2 if end == "silence" else 60
+    async with facing(play, read_timeout_s=read_timeout_s) as (upstream, server):
+        async with asyncio.TaskGroup() as group:
+            task = group.create_task(maybe_sent(upstream, body(), length))
+            before = -1
+            while end == "cancelled" and (not server.requests or before != given):
+                before = given
+                await loop_turns()
+            if end == "cancelled":
+                task.cancel()
+        assert task.cancelled() is (end == "cancelled")
         ended.set()
+        assert len(await heard) < given
     assert len(server.requests) == 1
+
+
+async def maybe_sent(
+    upstream: AzureUpstream, body: AsyncIterator[bytes], length: int | None
+) -> None:
+    with pytest.raises(MaybeSent):
+        await ask(upstream, body=body, content_length=length)
 
 
 async def test_a_large_body_nobody_takes_in_was_maybe_sent() -> None:
@@ -707,12 +775,13 @@ async def test_a_head_that_is_malformed_or_too_large_was_maybe_sent(head: bytes)
     assert SECRET not in told
 
 
-async def test_a_head_of_just_under_64_kib_is_read() -> None:
-    filler = b"x-a: %s\r\n" % (b"a" * 700) * 90
+@pytest.mark.parametrize(("size", "number"), [(700, 90), (65_000, 1), (1, 200)])
+async def test_a_head_of_less_than_64_kib_is_read(size: int, number: int) -> None:
+    filler = b"x-a: %s\r\n" % (b"a" * size) * number
     head = b"HTTP/1.1 200 OK\r\n%sContent-Length: 0\r\n\r\n" % filler
     async with facing(replying(head)) as (upstream, _):
         reply = await ask(upstream)
-        assert (reply.status, len(reply.headers)) == (200, 91)
+        assert (reply.status, len(reply.headers)) == (200, number + 1)
         await reply.read(0)
 
 

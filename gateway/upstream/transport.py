@@ -1,28 +1,14 @@
-"""Azure, as far as this program is concerned: the only module that talks to it.
+"""The network below `azure`: httpx's transport interface over aiohttp's pool.
 
-What a caller of `AzureUpstream.send` must know afterwards is not why a request failed but whether
-Azure may be working on it: that decides whether it may be repeated and whether money may have been
-spent. So there are three faults and no others:
-
-* `NotSent`: nothing was written. Everything before the connection stands: name, address, TLS, the
-  wait for a place in the pool. It may be repeated.
-* `MaybeSent`: writing may have begun and no usable reply head came. Every fault that is not known
-  to be of the first kind is of this one, also those nobody thought of.
-* `ReplyBroken`: the head was handed over and the body ended badly.
-
-Requests and replies are httpx's, so that a test can put `httpx.MockTransport` in the place of the
-network. The network itself is aiohttp's pool, with everything taken off that it does of its own
-accord: it sends an idempotent request twice when a kept connection turns out closed (see `_once`),
-hands what arrived on an idle connection to the next request as its reply (see `_Pool`), keeps
-cookies, follows redirects and adds headers.
+Everything is taken off that aiohttp does of its own accord: it sends an idempotent request twice
+when a kept connection turns out closed (see `_once`), hands what arrived on an idle connection to
+the next request as its reply (see `_Pool`), keeps cookies, follows redirects and adds headers.
 """
 
 from __future__ import annotations
 
 import asyncio
-import re
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import AsyncGenerator, AsyncIterator
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -31,14 +17,14 @@ import httpx
 from aiohttp.payload import Payload
 from yarl import URL
 
+from gateway.upstream.faults import MaybeSent, NotSent, ReplyBroken
+
 if TYPE_CHECKING:
     import ssl
 
     from aiohttp.abc import AbstractStreamWriter
     from aiohttp.connector import Connection
     from aiohttp.tracing import Trace
-
-Headers = Sequence[tuple[bytes, bytes]]
 
 HEAD_BYTES_MAX = 64 * 1024
 _HEADERS_MAX = 256
@@ -48,179 +34,8 @@ _KEEPALIVE_S = 15.0
 _URLS_KEPT = 1024
 _TAINTED_MAX = 16
 
-# What we set ourselves, what belongs to one connection, and what makes aiohttp act (`expect`).
-_OURS = frozenset(
-    b"api-key authorization connection content-length cookie expect host keep-alive "
-    b"proxy-authorization proxy-connection te trailer transfer-encoding upgrade".split()
-)
-_NAME = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+").fullmatch
-_VALUE = re.compile(rb"[\t\x20-\x7e]*").fullmatch
 
-
-class NotSent(Exception):
-    """Certainly nothing of the request reached the upstream; it may be repeated."""
-
-
-class MaybeSent(Exception):
-    """Bytes may have reached the upstream, and no usable reply head was received."""
-
-
-class ReplyBroken(Exception):
-    """The reply head was received and its body ended badly, or is longer than was asked for."""
-
-
-@dataclass(frozen=True, slots=True)
-class Credential:
-    """What we show Azure: (`api-key`, key) or (`authorization`, `Bearer …`). Its repr hides it."""
-
-    header: str
-    value: str = field(repr=False)
-
-
-@dataclass(frozen=True, slots=True)
-class UpstreamTarget:
-    """One Azure resource; `base_url` is scheme and host, perhaps a path, without a last slash."""
-
-    name: str
-    base_url: str
-    credential: Credential
-
-
-class Reply:
-    """A reply whose head is here: `status`, and `headers` as sent, their names lower-cased.
-
-    Whoever holds it reads it to its end or calls `aclose`.
-    """
-
-    __slots__ = ("_stream", "_taken", "headers", "status")
-
-    def __init__(self, response: httpx.Response) -> None:
-        if not isinstance(response.stream, httpx.AsyncByteStream):
-            raise TypeError("the transport's reply cannot be read asynchronously")
-        self.status: int = response.status_code
-        self.headers: Headers = [(name.lower(), value) for name, value in response.headers.raw]
-        self._stream = response.stream
-        self._taken = False
-
-    def chunks(self) -> AsyncIterator[bytes]:
-        """Return the body as it arrives, not decoded; to be asked for once.
-
-        Raises:
-            ReplyBroken: while iterating: the body was cut short, is malformed or fell silent.
-        """
-        if self._taken:
-            raise RuntimeError("the reply's body was taken before")
-        self._taken = True
-        return aiter(self._stream)
-
-    async def read(self, limit_bytes: int) -> bytes:
-        """Return the whole body.
-
-        Raises:
-            ReplyBroken: as `chunks`, or it is longer than `limit_bytes`; the rest is not read.
-        """
-        body = bytearray()
-        async for chunk in self.chunks():
-            body += chunk
-            if len(body) > limit_bytes:
-                await self.aclose()
-                raise ReplyBroken(f"reply is longer than `{limit_bytes}` bytes")
-        return bytes(body)
-
-    async def aclose(self) -> None:
-        """Let go of the reply; before its end this closes the connection, and Azure sees that."""
-        await self._stream.aclose()
-
-
-class AzureUpstream:
-    """Sends the street's requests to the resources in `targets`, which is consulted every time."""
-
-    def __init__(
-        self, targets: Mapping[str, UpstreamTarget], transport: httpx.AsyncBaseTransport
-    ) -> None:
-        self._targets = targets
-        self._transport = transport
-
-    async def send(
-        self,
-        upstream: str,
-        *,
-        method: str,
-        path: str,
-        query: str,
-        headers: Headers,
-        body: bytes | AsyncIterator[bytes] | None,
-        content_length: int | None = None,
-    ) -> Reply:
-        """Send one request once; return its reply as soon as the head is here.
-
-        `path` and `query` (without its `?`) go out byte for byte. Beside `headers` Azure sees the
-        host, our credential, and a content length or chunked coding. An iterator's own exception
-        aborts the request and is raised as it is; a cancelled call closes the connection. After
-        anything but `NotSent`, Azure may have the request.
-
-        Raises:
-            NotSent: nothing was written.
-            MaybeSent: something may have been, and no usable reply head came.
-            KeyError: there is no such upstream.
-            ValueError: the target is not canonical, a header is ours to set or malformed, or the
-                body is not as long as was said.
-        """
-        target = self._targets[upstream]
-        url, host = _target_url(target.base_url, path, query)
-        credential = target.credential
-        fields = [
-            (b"host", host),
-            *_checked(headers),
-            (credential.header.encode("ascii"), credential.value.encode("ascii")),
-        ]
-        stream: httpx.AsyncByteStream
-        if body is None or isinstance(body, bytes):
-            stream = httpx.ByteStream(body or b"")
-            length = len(body or b"")
-            if content_length not in (None, length):
-                raise ValueError(f"body has `{length}` bytes, not `{content_length}`")
-            if body is not None or method not in ("GET", "HEAD"):
-                fields.append((b"content-length", b"%d" % length))
-        else:
-            stream = _Chunks(body, content_length)
-            if content_length is None:
-                fields.append((b"transfer-encoding", b"chunked"))
-            else:
-                fields.append((b"content-length", b"%d" % content_length))
-        request = httpx.Request(method, url, headers=fields, stream=stream)
-        return Reply(await self._transport.handle_async_request(request))
-
-    async def aclose(self) -> None:
-        """Close the transport and every connection it keeps."""
-        await self._transport.aclose()
-
-
-@lru_cache(maxsize=_URLS_KEPT)
-def _target_url(base_url: str, path: str, query: str) -> tuple[httpx.URL, bytes]:
-    """Return the URL and its host header, or raise ValueError if it would not go out as given."""
-    target = f"{path}?{query}" if query else path
-    wanted = httpx.URL(base_url).raw_path.rstrip(b"/") + target.encode()
-    try:
-        url = httpx.URL(base_url + target)
-    except httpx.InvalidURL:
-        raise ValueError("request target is not canonical") from None
-    if not path.startswith("/") or "?" in path or url.raw_path != wanted:
-        raise ValueError("request target is not canonical")
-    return url, url.netloc
-
-
-def _checked(headers: Headers) -> Headers:
-    """Return `headers`, or raise ValueError naming the first that must not be sent."""
-    for name, value in headers:
-        if not _NAME(name) or name.lower() in _OURS:
-            raise ValueError(f"header `{name.decode('ascii', 'replace')}` is not the caller's")
-        if not _VALUE(value):
-            raise ValueError(f"header `{name.decode('ascii')}` holds more than printable ascii")
-    return headers
-
-
-class _Chunks(httpx.AsyncByteStream):
+class Chunks(httpx.AsyncByteStream):
     """A caller's iterator as the stream of a request, held to the length that was said.
 
     `failure` is what the iterator raised, or that it was not of that length.
@@ -302,7 +117,7 @@ class AzureTransport(httpx.AsyncBaseTransport):
                 request.method, url, headers=headers, data=data, allow_redirects=False
             )
         except MaybeSent:
-            failure = request.stream.failure if isinstance(request.stream, _Chunks) else None
+            failure = request.stream.failure if isinstance(request.stream, Chunks) else None
             if failure is None:
                 raise
         else:
@@ -326,7 +141,6 @@ class AzureTransport(httpx.AsyncBaseTransport):
             auto_decompress=False,
             trust_env=False,
             timeout=self._timeout,
-            max_line_size=HEAD_BYTES_MAX,
             max_field_size=HEAD_BYTES_MAX,
             max_headers=_HEADERS_MAX,
             middlewares=(_once,),
@@ -432,8 +246,7 @@ class _Upload(Payload):
             async for chunk in self._source:
                 async with asyncio.timeout(self._stall_s):
                     await writer.write(chunk)
-            async with asyncio.timeout(self._stall_s):
-                await writer.drain()
+                    await writer.drain()
         except BaseException:
             if transport is not None:
                 transport.abort()
@@ -466,11 +279,8 @@ class _Incoming(httpx.AsyncByteStream):
         self._reply = reply
         self._torn = False
         protocol = reply.connection.protocol if reply.connection is not None else None
-        if protocol is None:
-            return
-        closed = protocol.closed
-        if closed is None:
-            self._give_up()
+        closed = protocol.closed if protocol is not None else None
+        if closed is None:  # Nothing more can come: the reply is here in one piece.
             return
 
         def forget() -> None:
@@ -484,9 +294,6 @@ class _Incoming(httpx.AsyncByteStream):
 
     def _lost(self, closed: asyncio.Future[None]) -> None:
         self._torn = not _heard(closed)
-        self._give_up()
-
-    def _give_up(self) -> None:
         content = self._reply.content
         if not content.is_eof() and content.exception() is None:
             content.set_exception(aiohttp.ClientPayloadError("malformed"))
@@ -503,9 +310,5 @@ class _Incoming(httpx.AsyncByteStream):
             await self.aclose()
 
     async def aclose(self) -> None:
-        # Not gently either: a reply nobody wants would be taken in and thrown away.
-        if not self._reply.closed:
-            connection = self._reply.connection
-            if connection is not None and connection.transport is not None:
-                connection.transport.abort()
-            self._reply.close()
+        # Without effect on a connection whose reply came to its end: that is back in the pool.
+        self._reply.close()
