@@ -23,6 +23,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
+from functools import lru_cache
 
 from gateway.core.model import (
     SECOND,
@@ -201,6 +202,7 @@ class Balance:
 
 
 ORGANISATION = "org"
+_DAY: Micros = 86_400 * SECOND
 
 
 def team_account(team: str) -> str:
@@ -217,11 +219,15 @@ def window_start(period: Period, at: Micros) -> Micros:
     """Return the start of the period (UTC calendar) that holds `at`."""
     if period is Period.EVER:
         return 0
-    day = datetime.fromtimestamp(at // SECOND, tz=UTC).replace(
-        hour=0, minute=0, second=0, microsecond=0
-    )
-    start = day if period is Period.DAY else day.replace(day=1)
-    return int(start.timestamp()) * SECOND
+    # A UTC day has no seconds to spare or to miss, so days are counted from the epoch.
+    day = at - at % _DAY
+    return day if period is Period.DAY else _month_start(day)
+
+
+@lru_cache(maxsize=64)
+def _month_start(day: Micros) -> Micros:
+    first = datetime.fromtimestamp(day // SECOND, tz=UTC).replace(day=1)
+    return int(first.timestamp()) * SECOND
 
 
 def window_end(period: Period, at: Micros) -> Micros | None:
@@ -230,8 +236,8 @@ def window_end(period: Period, at: Micros) -> Micros | None:
         return None
     start = window_start(period, at)
     if period is Period.DAY:
-        return start + 86_400 * SECOND
-    return window_start(Period.MONTH, start + 32 * 86_400 * SECOND)
+        return start + _DAY
+    return window_start(Period.MONTH, start + 32 * _DAY)
 
 
 def balances_of(posting: Posting) -> Iterator[tuple[Balance, int]]:
