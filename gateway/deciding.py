@@ -29,7 +29,16 @@ from gateway.house import House
 from gateway.outgoing import api_version_query
 
 _ASSISTANT_BYTES_MAX = 4 * 1024 * 1024
-_BILLED_ELSEWHERE = ("data_sources", "web_search_options")
+_BILLED_ELSEWHERE = ("data_sources", "dataSources", "web_search_options", "service_tier")
+_ORDINARY_TIERS = ("auto", "default")
+
+# A limit bounds what a request can cost, so one that Azure would not look at must not pass for one.
+_LIMITS = {
+    Bills.CHAT: frozenset({"max_tokens", "max_completion_tokens"}),
+    Bills.RUN: frozenset({"max_prompt_tokens", "max_completion_tokens"}),
+    Bills.RESPONSE: frozenset({"max_output_tokens"}),
+}
+_EVERY_LIMIT = frozenset[str]().union(*_LIMITS.values())
 
 
 async def decide(house: House, asked: Asked) -> Permit:
@@ -68,8 +77,9 @@ def _check_body(house: House, asked: Asked, body: dict[str, object]) -> None:
     if not isinstance(body.get("stream", False), bool | None):
         # Azure might take `1` for true; the reply would then be a stream that nobody metered.
         raise Refusal(Code.MALFORMED_REQUEST, "`stream` must be true or false", param="stream")
+    _check_limits(asked.operation.bills, body)
     for name in _BILLED_ELSEWHERE:
-        if body.get(name):
+        if body.get(name) and body[name] not in _ORDINARY_TIERS:
             raise Refusal(
                 Code.NOT_PERMITTED,
                 f"`{name}` is billed where this gateway cannot see it (rule `unmetered-feature`); "
@@ -79,6 +89,21 @@ def _check_body(house: House, asked: Asked, body: dict[str, object]) -> None:
             )
     if asked.operation.bills is Bills.RESPONSE:
         _check_items(body.get("input"))
+
+
+def _check_limits(bills: Bills, body: Mapping[str, object]) -> None:
+    known = _LIMITS.get(bills)
+    if known is None:
+        return
+    for name in sorted(_EVERY_LIMIT - known):
+        if body.get(name) is not None:
+            raise Refusal(
+                Code.MALFORMED_REQUEST,
+                f"`{name}` is no parameter of this operation, which takes "
+                f"{', '.join(f'`{each}`' for each in sorted(known))}",
+                param=name,
+                rule="limit-not-known",
+            )
 
 
 def _check_items(items: object) -> None:

@@ -17,8 +17,7 @@ import orjson
 
 from gateway.answer import Answer
 from gateway.core import versions
-from gateway.core.errors import Code, Refusal
-from gateway.core.model import ObjectKind
+from gateway.core.errors import Code, Refusal, not_found
 from gateway.exchange import Asked
 from gateway.house import House
 from gateway.outgoing import api_version_query
@@ -26,6 +25,7 @@ from gateway.outgoing import api_version_query
 _PAGE_DEFAULT, _PAGE_MAX = 20, 100
 _LIMIT = re.compile(r"[0-9]{1,3}")
 _AT_ONCE = 4
+_READS_MAX = 400
 _OBJECT_BYTES_MAX = 4 * 1024 * 1024
 
 
@@ -40,35 +40,61 @@ async def list_own(house: House, asked: Asked, answer: Answer) -> None:
     if kind is None:
         raise ValueError("not a list")
     query = dict(asked.query)
+    limit = _limit(query.get("limit"))
     owned = await house.store.owned(upstream=asked.upstream, kind=kind, team=asked.caller.team)
-    ids = [name for name, _ in owned]
-    page, has_more = _page(ids, query)
-    documents = [document for document in await _read(house, asked, kind, page) if document]
-    if kind is ObjectKind.FILE and "purpose" in query:
-        documents = [each for each in documents if each.get("purpose") == query["purpose"]]
+    ids = _between([name for name, _ in owned], query)
+    nearest = ids[-limit:] if "before" in query else ids
+    documents, looked_at = await _fill(house, asked, nearest, limit)
     shown = [versions.downgrade(asked.route, asked.operation.name, each) for each in documents]
     envelope = {
         "object": "list",
         "data": shown,
         "first_id": shown[0].get("id") if shown else None,
-        "last_id": page[-1] if page else None,
-        "has_more": has_more,
+        "last_id": nearest[looked_at - 1] if looked_at else None,
+        "has_more": looked_at < len(ids),
     }
     headers = [(b"content-type", b"application/json"), (b"x-gateway-session", b"none")]
     await answer.whole(200, headers, orjson.dumps(envelope))
 
 
-def _page(newest_first: Sequence[str], query: dict[str, str]) -> tuple[Sequence[str], bool]:
-    limit = _limit(query.get("limit"))
+def _between(newest_first: Sequence[str], query: dict[str, str]) -> Sequence[str]:
+    """Return the ids after and before the cursors, in the order that was asked for."""
     order = query.get("order", "desc")
     if order not in ("asc", "desc"):
         raise Refusal(Code.MALFORMED_REQUEST, "`order` must be `asc` or `desc`", param="order")
     ids = list(newest_first) if order == "desc" else list(reversed(newest_first))
-    if "after" in query:
-        ids = ids[ids.index(query["after"]) + 1 :]
-    if "before" in query:
-        ids = ids[: ids.index(query["before"])][-limit:]
-    return ids[:limit], len(ids) > limit
+    start = _place(ids, query["after"]) + 1 if "after" in query else 0
+    stop = _place(ids, query["before"]) if "before" in query else len(ids)
+    return ids[start:stop]
+
+
+def _place(ids: Sequence[str], cursor: str) -> int:
+    if cursor not in ids:
+        # It was deleted since its owner was looked up.
+        raise not_found()
+    return ids.index(cursor)
+
+
+async def _fill(
+    house: House, asked: Asked, ids: Sequence[str], limit: int
+) -> tuple[list[dict[str, object]], int]:
+    """Return up to `limit` objects that are there and wanted, and how many ids that took.
+
+    SDKs take an empty page for the end of a list, so what is gone or of another purpose must not
+    make a page empty.
+    """
+    purpose = dict(asked.query).get("purpose")
+    found: list[dict[str, object]] = []
+    looked_at = 0
+    while looked_at < min(len(ids), _READS_MAX) and len(found) < limit:
+        part = ids[looked_at : looked_at + limit - len(found)]
+        looked_at += len(part)
+        found += [
+            document
+            for document in await _read(house, asked, part)
+            if document is not None and purpose in (None, document.get("purpose"))
+        ]
+    return found, looked_at
 
 
 def _limit(text: str | None) -> int:
@@ -81,9 +107,7 @@ def _limit(text: str | None) -> int:
     return int(text)
 
 
-async def _read(
-    house: House, asked: Asked, kind: ObjectKind, ids: Sequence[str]
-) -> list[dict[str, object] | None]:
+async def _read(house: House, asked: Asked, ids: Sequence[str]) -> list[dict[str, object] | None]:
     gate = asyncio.Semaphore(_AT_ONCE)
     base = asked.operation.template
 

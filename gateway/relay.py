@@ -365,7 +365,9 @@ _UNAVAILABLE = Refused(
     "the gateway cannot keep its books at the moment, so nothing was sent; try again shortly",
 )
 _UNREACHABLE = Refused(
-    Code.UPSTREAM_UNREACHABLE, "Azure could not be reached; nothing was sent, nothing was billed"
+    Code.UPSTREAM_UNREACHABLE,
+    "Azure could not be reached; nothing was sent, nothing was billed",
+    headers=(("x-should-retry", "true"),),
 )
 _UNANSWERED = Refused(
     Code.UPSTREAM_UNREACHABLE, "Azure did not answer; nothing that costs money was sent"

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from typing import assert_never
 
 from gateway.core.ledger import (
     Booking,
@@ -109,6 +110,8 @@ def book_reply(
             return _response(booking, intent, ear, ending, rates, confidence)
         case Bills.CONTAINER:
             return _container(booking, intent, ear, ending)
+        case _:
+            assert_never(bills)
 
 
 def _closed(state: IntentState, ending: Ending) -> Outcome:
@@ -234,7 +237,7 @@ def lost(booking: Booking, intent: Intent, reason: str, ending: Ending) -> Booki
         if intent.thread is None
         else Scope(upstream, ScopeKind.THREAD, intent.thread)
     )
-    call = Call(scope, "lost", intent.at, intent.origin, Confidence.ESTIMATED, reason)
+    call = Call(scope, f"lost/{intent.id}", intent.at, intent.origin, Confidence.ESTIMATED, reason)
     return replace(booking, calls=(*booking.calls, call))
 
 
@@ -282,9 +285,9 @@ def token_charges(
     """Return one charge per token meter.
 
     Raises:
-        LookupError: the model has no price at `at`; the quote should have refused it.
+        LookupError: the model has no price at all; the quote should have refused it.
     """
-    price = rates.book.price_at(origin.model or "", at)
+    price = rates.book.price_nearest(origin.model or "", at)
     if price is None:
         raise LookupError(f"no price for the model of deployment {origin.deployment!r}")
     return tuple(

@@ -34,7 +34,8 @@ _DOCUMENT_BYTES_MAX = 32 * 1024 * 1024
 _TIME_MAX = 1 << 36
 _RUN_ENDS = frozenset({"completed", "failed", "incomplete", "cancelled", "expired"})
 _RESPONSE_ENDS = frozenset({"completed", "failed", "incomplete", "cancelled"})
-_INTERPRETERS = frozenset({"code_interpreter"})
+# No set: what stands in its place in a document need not be hashable.
+_INTERPRETERS = ("code_interpreter",)
 
 Document = Mapping[str, object]
 
@@ -125,7 +126,7 @@ class Ear:
                 self._chat(document)
             case "container":
                 self._container(document)
-            case "assistant" | "thread" | "file" as kind:
+            case "assistant" | "thread" | "file" as kind if document.get("deleted") is not True:
                 self._object(ObjectKind(str(kind)), document.get("id"))
             case None:
                 self._response_event(document)

@@ -66,6 +66,13 @@ class PriceBook:
         valid = [price for price in self.prices.get(model, ()) if price.valid_from <= at]
         return valid[-1] if valid else None
 
+    def price_nearest(self, model: str, at: Micros) -> Price | None:
+        """Return the price at `at`, or the first there was if Azure's clock puts the work before it.
+
+        A quote asks `price_at`: what has no price yet is not sent. What was sent has to be charged.
+        """
+        return self.price_at(model, at) or next(iter(self.prices.get(model, ())), None)
+
     def rate(self, price: Price, deployment_type: str, usage: Usage) -> tuple[RatedLine, ...]:
         """Return one line per meter that counted something."""
         counts = {

@@ -1,0 +1,101 @@
+"""The shipped prices: every entry sane, and the ones everybody knows pinned."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from decimal import Decimal
+from importlib.resources import files
+
+import pytest
+
+from gateway.core.model import SECOND, Meter, ScopeKind
+from gateway.core.rating import Price, show_usd
+from gateway.pricebook import shipped_price_book
+
+BOOK = shipped_price_book()
+PRICES = [price for known in BOOK.prices.values() for price in known]
+LATE_2026 = 1_795_435_200 * SECOND
+
+
+def cost(price: Price, meter: Meter) -> Decimal:
+    return price.usd_per_mtok[meter]
+
+
+@pytest.mark.parametrize("price", PRICES, ids=[price.id for price in PRICES])
+def test_every_price_is_a_sane_number_of_usd_per_million_tokens(price: Price) -> None:
+    plain, cached, output = (
+        cost(price, meter)
+        for meter in (Meter.INPUT_TOKENS, Meter.CACHED_INPUT_TOKENS, Meter.OUTPUT_TOKENS)
+    )
+    for amount in (plain, cached, *([output] if price.output_tokens_max else [])):
+        assert Decimal("0.001") <= amount <= 200
+    # A figure per thousand in one place only stands out against its neighbours.
+    assert plain / 25 <= cached <= plain
+    if price.output_tokens_max:
+        assert plain <= output <= 20 * plain
+    else:
+        assert output == 0
+    assert 1000 <= price.input_tokens_max <= 4_000_000
+    assert 0 <= price.output_tokens_max <= 1_000_000
+    assert price.valid_from < LATE_2026
+
+
+# USD per million tokens, Global Standard: input, cached input, output.
+# Source: list prices of Azure OpenAI as collected by genai-prices 0.2.3 and litellm 1.109.1, 2026.
+KNOWN = {
+    "gpt-4o": ("2.50", "1.25", "10"),
+    "gpt-4o-mini": ("0.15", "0.075", "0.60"),
+    "gpt-4.1": ("2", "0.50", "8"),
+    "gpt-4.1-mini": ("0.40", "0.10", "1.60"),
+    "gpt-4.1-nano": ("0.10", "0.025", "0.40"),
+    "o3-mini": ("1.10", "0.55", "4.40"),
+    "text-embedding-3-small": ("0.02", "0.02", "0"),
+    "text-embedding-3-large": ("0.13", "0.13", "0"),
+}
+
+
+@pytest.mark.parametrize("model", KNOWN)
+def test_prices_that_everybody_knows_are_right(model: str) -> None:
+    price = BOOK.price_at(model, LATE_2026)
+    assert price is not None
+    meters = (Meter.INPUT_TOKENS, Meter.CACHED_INPUT_TOKENS, Meter.OUTPUT_TOKENS)
+    assert tuple(cost(price, meter) for meter in meters) == tuple(map(Decimal, KNOWN[model]))
+
+
+def test_no_model_has_two_prices_from_the_same_day() -> None:
+    assert len({price.id for price in PRICES}) == len(PRICES)
+    for known in BOOK.prices.values():
+        days = [price.valid_from for price in known]
+        assert days == sorted(set(days))
+
+
+def test_amounts_are_written_as_texts_so_that_none_was_ever_a_binary_fraction() -> None:
+    text = files("gateway.pricebook").joinpath("azure.toml").read_text(encoding="utf-8")
+    document: Mapping[str, object] = tomllib.loads(text)
+    entries = document["model"]
+    assert isinstance(entries, list)
+    for entry in entries:
+        for name in {"input", "cached_input", "output"} & set(entry):
+            assert isinstance(entry[name], str), entry["name"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "factor"),
+    [
+        ("global-standard", "1"),
+        ("data-zone-standard", "1.1"),
+        ("standard", "1.1"),
+        ("global-batch", "0.5"),
+    ],
+)
+def test_deployment_types_cost_their_known_share(kind: str, factor: str) -> None:
+    assert BOOK.factors[kind] == Decimal(factor)
+    assert all(Decimal("0.1") <= each <= 3 for each in BOOK.factors.values())
+
+
+@pytest.mark.parametrize("kind", ScopeKind)
+def test_a_session_costs_three_cents_and_lasts_an_hour(kind: ScopeKind) -> None:
+    terms = BOOK.terms[kind]
+    assert (show_usd(terms.nano_usd), terms.active_us) == ("0.03", 3600 * SECOND)
+    assert terms.idle_us == (None if kind is ScopeKind.THREAD else 1200 * SECOND)
