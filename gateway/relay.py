@@ -82,7 +82,7 @@ class Street:
             except (MaybeSent, ReplyBroken) as fault:
                 kind = "maybe_sent" if isinstance(fault, MaybeSent) else "reply_broken"
                 house.telemetry.upstream_fault(upstream=visit.upstream, kind=kind)
-                await self._refuse(visit, _UNKNOWN_OUTCOME if visit.is_promised else _UNANSWERED)
+                await self._refuse(visit, _unanswered(visit, scope["method"]))
             except Exception:
                 _log.exception("a fault of ours (request %s)", answer.request_id)
                 await self._refuse(visit, _FAULT)
@@ -291,6 +291,13 @@ class Visit:
             self.asked.upload.file.close()
 
 
+def _unanswered(visit: Visit, method: str) -> Refused:
+    """Return what is told when Azure may have a request and did not answer."""
+    if visit.is_promised:
+        return _UNKNOWN_OUTCOME
+    return _UNANSWERED if method == "GET" else _PERHAPS_DONE
+
+
 def _origin(permit: Permit) -> Origin:
     asked, deployment = permit.asked, permit.deployment
     return Origin(
@@ -371,6 +378,11 @@ _UNREACHABLE = Refused(
 )
 _UNANSWERED = Refused(
     Code.UPSTREAM_UNREACHABLE, "Azure did not answer; nothing that costs money was sent"
+)
+_PERHAPS_DONE = Refused(
+    Code.UPSTREAM_UNREACHABLE,
+    "Azure did not answer, and may have done what was asked; look before you ask again",
+    headers=(("x-should-retry", "false"),),
 )
 _UNKNOWN_OUTCOME = Refused(
     Code.UPSTREAM_OUTCOME_UNKNOWN,

@@ -67,7 +67,7 @@ class PriceBook:
         return valid[-1] if valid else None
 
     def price_nearest(self, model: str, at: Micros) -> Price | None:
-        """Return the price at `at`, or the first there was if Azure's clock puts the work before it.
+        """Return the price at `at`, or the first there was if Azure dates the work before it.
 
         A quote asks `price_at`: what has no price yet is not sent. What was sent has to be charged.
         """
