@@ -4,7 +4,9 @@ GET  /simulator/invoice          what was charged so far
 GET  /simulator/clock            {"now_s": n}
 POST /simulator/clock            {"advance_s": n} or {"now_s": n}, never back
 GET  /simulator/journal?after=N  a list of the requests received after number N
-POST /simulator/reset            a new life
+POST /simulator/faults           something goes wrong with the next requests, see `mishaps`
+POST /simulator/release          let every reply that stalls go on
+POST /simulator/reset            a new life; replies that stall go on
 """
 
 from typing import Any
@@ -16,8 +18,9 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Mount, Route
 
 from gateway.simulator.clock import MICROSECONDS
+from gateway.simulator.config import SimulatorConfig
 from gateway.simulator.front import FrontDoor
-from gateway.simulator.state import Simulator, SimulatorConfig
+from gateway.simulator.state import Simulator
 
 _DEFAULT = SimulatorConfig()
 
@@ -32,6 +35,8 @@ def create_simulator(config: SimulatorConfig = _DEFAULT) -> Starlette:
             Route("/simulator/clock", control.show_clock),
             Route("/simulator/clock", control.set_clock, methods=["POST"]),
             Route("/simulator/journal", control.show_journal),
+            Route("/simulator/faults", control.lay_fault, methods=["POST"]),
+            Route("/simulator/release", control.release, methods=["POST"]),
             Route("/simulator/reset", control.reset, methods=["POST"]),
             Mount("/", app=FrontDoor(sim)),
         ]
@@ -68,8 +73,19 @@ class _Control:
             return JSONResponse({"error": {"message": "`after` is not a number"}}, status_code=400)
         return JSONResponse(self._sim.journal.after(int(after)))
 
+    async def lay_fault(self, request: Request) -> Response:
+        try:
+            self._sim.ambushes.lay(orjson.loads(await request.body()))
+        except ValueError as error:
+            return JSONResponse({"error": {"message": str(error)}}, status_code=400)
+        return JSONResponse({"waiting": len(self._sim.ambushes.waiting)})
+
+    async def release(self, _request: Request) -> Response:
+        return JSONResponse({"released": self._sim.release()})
+
     async def reset(self, _request: Request) -> Response:
         self._sim.reset()
+        self._sim.release()
         self._sim.announce_news()
         return self._clock()
 

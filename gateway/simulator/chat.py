@@ -4,13 +4,14 @@ Source: Azure chat streams of 2026-03: no event lines, a first chunk without cho
 `prompt_filter_results`, `data: [DONE]` at the end.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from gateway.simulator.acting import act_out
+from gateway.simulator.config import snapshot_of
 from gateway.simulator.errors import backend, missing
 from gateway.simulator.exchange import Call, EventLog, Json, Reply, json_reply, stream_reply
 from gateway.simulator.script import Plan, Script, plan_work, read_script
-from gateway.simulator.state import Simulator, snapshot_of
+from gateway.simulator.state import Simulator
 from gateway.simulator.threads import text_of
 from gateway.simulator.usage import Usage
 
@@ -51,7 +52,7 @@ class Completion:
 def create_chat_completion(sim: Simulator, call: Call) -> Reply:
     """Answer a chat; the tokens are billed before the first byte leaves."""
     body = call.json()
-    deployment = call.names.get("deployment") or body.get("model")
+    deployment = str(call.names.get("deployment") or body.get("model"))
     model = sim.model_of(deployment)
     messages = body.get("messages")
     if not isinstance(messages, list) or not messages:
@@ -63,10 +64,12 @@ def create_chat_completion(sim: Simulator, call: Call) -> Reply:
     def work() -> Reply:
         completion = _complete(sim, model, body, messages, script)
         sim.invoice.charge(model, completion.usage)
+        headers = sim.quota.take(deployment, completion.usage.total_tokens, at_s=sim.now_s())
         if not body.get("stream"):
-            return json_reply(_plain(completion))
+            return json_reply(_plain(completion), headers=headers)
         options = body.get("stream_options") or {}
-        return stream_reply(_stream(completion, with_usage=bool(options.get("include_usage"))))
+        log = _stream(completion, with_usage=bool(options.get("include_usage")))
+        return replace(stream_reply(log), headers=headers)
 
     return act_out(script, work)
 

@@ -1,12 +1,14 @@
 """Text completions, the older sibling of chat, plain and streamed."""
 
+from dataclasses import replace
 from typing import Any
 
 from gateway.simulator.acting import act_out
 from gateway.simulator.chat import DONE, SAFE
+from gateway.simulator.config import snapshot_of
 from gateway.simulator.exchange import Call, EventLog, Json, Reply, json_reply, stream_reply
 from gateway.simulator.script import Plan, plan_work, read_script
-from gateway.simulator.state import Simulator, snapshot_of
+from gateway.simulator.state import Simulator
 
 OUTPUT_TOKENS_DEFAULT = 16
 
@@ -14,7 +16,8 @@ OUTPUT_TOKENS_DEFAULT = 16
 def create_completion(sim: Simulator, call: Call) -> Reply:
     """Answer a text completion."""
     body = call.json()
-    model = sim.model_of(call.names.get("deployment") or body.get("model"))
+    deployment = str(call.names.get("deployment") or body.get("model"))
+    model = sim.model_of(deployment)
     prompt: Any = body.get("prompt")
     prompts = [prompt] if isinstance(prompt, str) else [str(part) for part in prompt or [""]]
     script = read_script(prompts[-1])
@@ -23,6 +26,7 @@ def create_completion(sim: Simulator, call: Call) -> Reply:
 
     def work() -> Reply:
         sim.invoice.charge(model, plan.usage)
+        headers = sim.quota.take(deployment, plan.usage.total_tokens, at_s=sim.now_s())
         shared: Json = {
             "id": sim.ids.mixed("cmpl-"),
             "object": "text_completion",
@@ -32,9 +36,11 @@ def create_completion(sim: Simulator, call: Call) -> Reply:
         if not body.get("stream"):
             finish = "length" if plan.truncated else "stop"
             whole = _text_choice("".join(plan.words), finish)
-            return json_reply({**shared, "choices": [whole], "usage": plan.usage.as_chat()})
+            answer = {**shared, "choices": [whole], "usage": plan.usage.as_chat()}
+            return json_reply(answer, headers=headers)
         options = body.get("stream_options") or {}
-        return stream_reply(_stream(shared, plan, with_usage=bool(options.get("include_usage"))))
+        log = _stream(shared, plan, with_usage=bool(options.get("include_usage")))
+        return replace(stream_reply(log), headers=headers)
 
     return act_out(script, work)
 

@@ -8,7 +8,8 @@ from gateway.simulator.errors import Fault, backend, missing
 from gateway.simulator.exchange import Call, Json, Reply, json_reply
 from gateway.simulator.files import read_file_part
 from gateway.simulator.listing import page
-from gateway.simulator.state import Container, Simulator
+from gateway.simulator.objects import Container
+from gateway.simulator.state import Simulator
 
 IDLE_MINUTES = 20
 FILES_MAX = 50

@@ -21,7 +21,8 @@ _DIMENSIONS_DEFAULT = 1536
 def create_embeddings(sim: Simulator, call: Call) -> Reply:
     """Answer one vector per input."""
     body = call.json()
-    model = sim.model_of(call.names.get("deployment") or body.get("model"))
+    deployment = str(call.names.get("deployment") or body.get("model"))
+    model = sim.model_of(deployment)
     inputs = _inputs_of(body.get("input"))
     dimensions = body.get("dimensions") or _DIMENSIONS.get(model, _DIMENSIONS_DEFAULT)
     if not isinstance(dimensions, int) or dimensions < 1:
@@ -42,7 +43,9 @@ def create_embeddings(sim: Simulator, call: Call) -> Reply:
         ]
         tokens = usage.input_tokens
         counted = {"prompt_tokens": tokens, "total_tokens": tokens}
-        return json_reply({"object": "list", "data": rows, "model": model, "usage": counted})
+        headers = sim.quota.take(deployment, tokens, at_s=sim.now_s())
+        answer = {"object": "list", "data": rows, "model": model, "usage": counted}
+        return json_reply(answer, headers=headers)
 
     return act_out(script, work)
 
@@ -54,7 +57,13 @@ def _inputs_of(given: Any) -> list[str | list[int]]:
         raise missing("input")
     if all(isinstance(token, int) for token in given):
         return [given]
+    if not all(isinstance(entry, str) or _is_tokens(entry) for entry in given):
+        raise backend("Invalid 'input': expected texts or lists of tokens.", param="input")
     return list(given)
+
+
+def _is_tokens(entry: object) -> bool:
+    return isinstance(entry, list) and all(isinstance(token, int) for token in entry)
 
 
 def _tokens_of(entry: str | list[int]) -> int:

@@ -81,6 +81,11 @@ def no_such(kind: str, given: str) -> Fault:
     return backend(f"No {kind} found with id '{given}'.", status=404)
 
 
+def no_such_store(given: str) -> Fault:
+    """Return what an unknown vector store is answered."""
+    return backend(f"No vector store found with id '{given}'.", status=404)
+
+
 def no_such_file(given: str) -> Fault:
     """Return what an unknown file is answered."""
     return backend(f"No such File object: {given}", status=404, param="id")

@@ -6,13 +6,15 @@ done before the first byte is sent, and a client that goes away changes nothing.
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
+from urllib.parse import quote
 
 import orjson
 
 from gateway.simulator.errors import Fault, backend
 from gateway.simulator.forms import Part, read_form
+from gateway.simulator.shapes import check_shapes
 
 Json = dict[str, Any]
 
@@ -25,6 +27,7 @@ class Received:
     target: str
     headers: list[tuple[str, str]]
     body: bytes
+    scheme: str = "http"
 
     @property
     def path(self) -> str:
@@ -61,11 +64,18 @@ class Call:
         """Whether the request came by `/openai/v1`."""
         return self.surface == "v1"
 
+    def address_of(self, path: str) -> str:
+        """Return the absolute address of a `path` below the root, as `Location` shows it."""
+        host = self.received.header("host") or "localhost"
+        return f"{self.received.scheme}://{host}{path}?api-version={quote(self.version)}"
+
     def json(self) -> Json:
         """Return the body, which must be a JSON object; an empty body is an empty object.
 
+        Its known properties have the types they must have, however deep they stand.
+
         Raises:
-            Fault: 400, it is something else.
+            Fault: 400, it is something else, or a property of it is.
         """
         if not self.received.body:
             return {}
@@ -75,6 +85,7 @@ class Call:
             raise backend("We could not parse the JSON body of your request.") from None
         if not isinstance(content, dict):
             raise backend("We expected the JSON body of your request to be an object.")
+        check_shapes(content)
         return content
 
     def form(self) -> dict[str, Part]:
@@ -112,7 +123,11 @@ class EventLog:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What is sent back; a body that is an `EventLog` is streamed as it grows."""
+    """What is sent back; a body that is an `EventLog` is streamed as it grows.
+
+    `worked` says whether the operation was carried out, whatever the status says; a reader that
+    has seen them may ask for a stream without its first `skipped` events.
+    """
 
     body: bytes | EventLog
     status: int = 200
@@ -120,6 +135,9 @@ class Reply:
     headers: Mapping[str, str] = field(default_factory=dict)
     delay_s: float = 0.0
     cut: int | None = None
+    skipped: int = 0
+    worked: bool = True
+    directive: str | None = None
 
 
 def json_reply(
@@ -136,4 +154,5 @@ def stream_reply(log: EventLog) -> Reply:
 
 def fault_reply(fault: Fault) -> Reply:
     """Return a refusal."""
-    return json_reply(fault.body, status=fault.status, headers=fault.headers)
+    answer = json_reply(fault.body, status=fault.status, headers=fault.headers)
+    return replace(answer, worked=False)

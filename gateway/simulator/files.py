@@ -26,7 +26,7 @@ def upload_file(sim: Simulator, call: Call) -> Reply:
     unexpected = next((name for name in form if name not in _FIELDS), None)
     if unexpected is not None:
         raise backend(f"Additional properties are not allowed ('{unexpected}' was unexpected)")
-    part = read_file_part(form)
+    part = read_file_part(form, untyped=call.surface == "project")
     purpose = form["purpose"].text if "purpose" in form else ""
     if purpose not in UPLOAD_PURPOSES:
         raise front_door(400, "invalidPayload", "Invalid value for purpose.")
@@ -39,15 +39,16 @@ def upload_file(sim: Simulator, call: Call) -> Reply:
         at_s=sim.now_s(),
         expires_in_s=_expires_in_s(form),
     )
-    if call.is_v1:
+    if call.surface != "dated":
         return json_reply(stored.wire)
-    host = call.received.header("host") or "localhost"
-    where = f"http://{host}/openai/files/{stored.wire['id']}?api-version={quote(call.version)}"
+    where = call.address_of(f"/openai/files/{stored.wire['id']}")
     return json_reply(stored.wire, status=201, headers={"location": where})
 
 
-def read_file_part(form: dict[str, Part]) -> Part:
-    """Return the form's `file` part.
+def read_file_part(form: dict[str, Part], *, untyped: bool = False) -> Part:
+    """Return the form's `file` part, which needs no content type if it may be `untyped`.
+
+    Projects take files without one: Microsoft's own client sends none (azure-ai-agents 1.1.0).
 
     Raises:
         Fault: 400, it is absent or has no content type; 413, it is larger than 512 MB.
@@ -55,7 +56,7 @@ def read_file_part(form: dict[str, Part]) -> Part:
     part = form.get("file")
     if part is None or not part.filename:
         raise missing("file")
-    if part.content_type is None:
+    if part.content_type is None and not untyped:
         message = "The file has no or an empty content type specified"
         raise front_door(400, "invalidPayload", message)
     if len(part.content) > FILE_BYTES_MAX:

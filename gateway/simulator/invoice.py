@@ -11,11 +11,17 @@ All instants here are whole seconds, because that is what the wire shows: a sess
 the step's or the response's `created_at`. A window is half-open: a call 3600 s after the first
 opens a new session.
 
+A line of a batch costs half: it is charged in a row of its own, `"batch": true`, whose amount is
+half of what the same tokens cost otherwise, rounded up to a whole nano-USD.
+
 Source: OpenAI help article 8550641, "Code Interpreter pricing" ($0.03 per session, active one
-hour, one per thread); Azure OpenAI Responses API page (containers expire after 20 idle minutes).
+hour, one per thread); Azure OpenAI Responses API page (containers expire after 20 idle minutes);
+Microsoft Foundry agents, code interpreter tool (a session idles out after 30 minutes); Azure OpenAI
+batch page (50 % less than global standard).
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -55,6 +61,7 @@ class SessionTerms:
 SESSION_TERMS: Mapping[str, SessionTerms] = {
     "thread": SessionTerms(active_s=3600, idle_s=None),
     "container": SessionTerms(active_s=3600, idle_s=1200),
+    "project": SessionTerms(active_s=3600, idle_s=1800),
 }
 
 
@@ -73,12 +80,13 @@ class OpenSession:
     """The session a scope has open, and when it was last heard of."""
 
     line: SessionLine
+    terms: SessionTerms
     last_active_s: int
 
 
 @dataclass(slots=True)
 class TokenLine:
-    """All tokens of one model; `input` leaves out the cached ones, `output` includes reasoning."""
+    """All tokens of one row; `input` leaves out the cached ones, `output` includes reasoning."""
 
     input: int = 0
     cached_input: int = 0
@@ -92,8 +100,9 @@ class Invoice:
 
     terms: Mapping[str, SessionTerms]
     sessions: list[SessionLine] = field(default_factory=list)
-    tokens: dict[str, TokenLine] = field(default_factory=dict)
+    tokens: dict[tuple[str, bool], TokenLine] = field(default_factory=dict)
     _open: dict[tuple[str, str], OpenSession] = field(default_factory=dict)
+    _in_batch: bool = False
 
     def tick(self, now_s: int) -> None:
         """Close every session that has run out by `now_s`."""
@@ -102,24 +111,28 @@ class Invoice:
             del self._open[key]
 
     def _is_over(self, session: OpenSession, now_s: int) -> bool:
-        terms = self.terms[session.line.kind]
+        terms = session.terms
         idle_over = terms.idle_s is not None and now_s >= session.last_active_s + terms.idle_s
         return idle_over or now_s >= session.line.opened_at_s + terms.active_s
 
-    def open(self, kind: str, scope: str, *, at_s: int) -> SessionLine:
-        """Return the scope's open session, having opened and charged one if there was none."""
+    def open(self, kind: str, scope: str, *, at_s: int, surface: str | None = None) -> SessionLine:
+        """Return the scope's open session, having opened and charged one if there was none.
+
+        The terms are those of `surface` if it has its own, else those of `kind`.
+        """
         self.tick(at_s)
         session = self._open.get((kind, scope))
         if session is None:
-            session = OpenSession(SessionLine(kind, scope, at_s), at_s)
+            terms = self.terms.get(surface or kind, self.terms[kind])
+            session = OpenSession(SessionLine(kind, scope, at_s), terms, at_s)
             self._open[kind, scope] = session
             self.sessions.append(session.line)
         session.last_active_s = at_s
         return session.line
 
-    def call(self, kind: str, scope: str, *, at_s: int) -> None:
+    def call(self, kind: str, scope: str, *, at_s: int, surface: str | None = None) -> None:
         """Take note of one code-interpreter call, which opens a session if none is open."""
-        self.open(kind, scope, at_s=at_s).calls += 1
+        self.open(kind, scope, at_s=at_s, surface=surface).calls += 1
 
     def touch(self, kind: str, scope: str, *, at_s: int) -> None:
         """Take note that the scope was used without a call: idling starts anew, nothing opens."""
@@ -129,12 +142,21 @@ class Invoice:
             session.last_active_s = at_s
 
     def charge(self, model: str, usage: Usage) -> None:
-        """Add one answered call's tokens to the line of `model`."""
-        line = self.tokens.setdefault(model, TokenLine())
+        """Add one answered call's tokens to the row of `model`."""
+        line = self.tokens.setdefault((model, self._in_batch), TokenLine())
         line.input += usage.input_tokens - usage.cached_input_tokens
         line.cached_input += usage.cached_input_tokens
         line.output += usage.output_tokens
         line.calls += 1
+
+    @contextmanager
+    def at_batch_price(self) -> Iterator[None]:
+        """Charge what is answered meanwhile as lines of a batch."""
+        self._in_batch = True
+        try:
+            yield
+        finally:
+            self._in_batch = False
 
     def as_json(self) -> dict[str, Any]:
         """Return the invoice as `GET /simulator/invoice` shows it, money in nano-USD."""
@@ -148,7 +170,10 @@ class Invoice:
             }
             for line in self.sessions
         ]
-        tokens = [_token_line(model, line) for model, line in sorted(self.tokens.items())]
+        tokens = [
+            _token_line(model, line, in_batch=in_batch)
+            for (model, in_batch), line in sorted(self.tokens.items(), key=lambda row: row[0])
+        ]
         return {
             "currency": "USD",
             "sessions": sessions,
@@ -158,15 +183,19 @@ class Invoice:
         }
 
 
-def _token_line(model: str, line: TokenLine) -> dict[str, Any]:
+def _token_line(model: str, line: TokenLine, *, in_batch: bool) -> dict[str, Any]:
     price = TOKEN_PRICES[model]
+    full = (
+        line.input * price.input
+        + line.cached_input * price.cached_input
+        + line.output * price.output
+    )
     return {
         "model": model,
         "input_tokens": line.input,
         "cached_input_tokens": line.cached_input,
         "output_tokens": line.output,
         "calls": line.calls,
-        "nano_usd": line.input * price.input
-        + line.cached_input * price.cached_input
-        + line.output * price.output,
+        "nano_usd": -(-full // 2) if in_batch else full,
+        **({"batch": True} if in_batch else {}),
     }

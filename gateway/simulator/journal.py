@@ -22,24 +22,30 @@ class Journal:
         self._entries: deque[dict[str, Any]] = deque(maxlen=ENTRIES_MAX)
         self._numbers: Iterator[int] = count(1)
 
-    def enter(self, received: Received, *, is_right: bool) -> None:
-        """Write down a request; `is_right` says whether its credentials were."""
+    def enter(self, received: Received, *, is_right: bool) -> dict[str, Any]:
+        """Write down a request and return the entry, which its outcome is added to.
+
+        `is_right` says whether its credentials were. `fault` names what was done to the exchange
+        on demand, `worked` says whether the operation was carried out.
+        """
         shown = "present" if is_right else "wrong"
         headers = [
             [name, shown if name in _CREDENTIALS else value] for name, value in received.headers
         ]
-        self._entries.append(
-            {
-                "n": next(self._numbers),
-                "method": received.method,
-                "target": received.target,
-                "headers": headers,
-                "body_sha256": received.body_sha256,
-                "body_bytes": len(received.body),
-                "json": _json_of(received),
-                "form": _form_of(received),
-            }
-        )
+        entry = {
+            "n": next(self._numbers),
+            "method": received.method,
+            "target": received.target,
+            "headers": headers,
+            "body_sha256": received.body_sha256,
+            "body_bytes": len(received.body),
+            "json": _json_of(received),
+            "form": _form_of(received),
+            "fault": None,
+            "worked": False,
+        }
+        self._entries.append(entry)
+        return entry
 
     def after(self, number: int) -> list[dict[str, Any]]:
         """Return the entries whose number is greater than `number`, oldest first."""

@@ -8,7 +8,9 @@ from typing import Self
 import uvicorn
 
 from gateway.simulator.app import create_simulator
-from gateway.simulator.state import Simulator, SimulatorConfig
+from gateway.simulator.config import SimulatorConfig
+from gateway.simulator.state import Simulator
+from gateway.simulator.wire import OpenProtocol
 
 _DEFAULT = SimulatorConfig()
 STOP_TIMEOUT_S = 10.0
@@ -17,18 +19,29 @@ STOP_TIMEOUT_S = 10.0
 class LiveSimulator:
     """Serves a simulator as long as the context lasts.
 
-    `url` is its address without a trailing slash. The state in `simulator` belongs to the serving
+    `url` is its address without a trailing slash; with `tls`, the names of a certificate's and its
+    key's file, it speaks https. The state in `simulator` belongs to the serving
     thread: look at it through the control plane while requests are under way.
     """
 
-    def __init__(self, config: SimulatorConfig = _DEFAULT, *, port: int = 0) -> None:
+    def __init__(
+        self,
+        config: SimulatorConfig = _DEFAULT,
+        *,
+        port: int = 0,
+        tls: tuple[str, str] | None = None,
+    ) -> None:
         app = create_simulator(config)
         self.simulator: Simulator = app.state.simulator
         self._socket = socket.create_server(("127.0.0.1", port), backlog=2048)
         self.port: int = self._socket.getsockname()[1]
-        self.url = f"http://127.0.0.1:{self.port}"
+        self.url = f"{'https' if tls else 'http'}://127.0.0.1:{self.port}"
+        certificate, key = tls or (None, None)
         settings = uvicorn.Config(
             app,
+            http=OpenProtocol,
+            ssl_certfile=certificate,
+            ssl_keyfile=key,
             log_level="critical",
             lifespan="off",
             timeout_graceful_shutdown=1,
@@ -47,6 +60,7 @@ class LiveSimulator:
         _error: BaseException | None,
         _trace: TracebackType | None,
     ) -> None:
+        self.simulator.release()
         self._server.should_exit = True
         self._thread.join(STOP_TIMEOUT_S)
         self._socket.close()

@@ -6,19 +6,31 @@ from urllib.parse import unquote
 
 from gateway.simulator import (
     assistants,
+    batches,
     chat,
     completions,
     containers,
+    conversations,
     embeddings,
     files,
+    models,
     responses,
     runs,
+    store_files,
     threads,
+    uploads,
+    vector_stores,
 )
 from gateway.simulator.errors import resource_not_found
 from gateway.simulator.exchange import Call, Reply
 from gateway.simulator.state import Simulator
-from gateway.simulator.versions import check_assistants, check_responses
+from gateway.simulator.versions import (
+    check_assistants,
+    check_batches,
+    check_responses,
+    check_searches,
+    check_uploads,
+)
 
 Handler = Callable[[Simulator, Call], Reply]
 Gate = Callable[[str], None]
@@ -72,6 +84,10 @@ def _rows(rows: Mapping[str, Handler], *surfaces: str, gate: Gate | None = None)
         template = tuple(path.strip("/").split("/"))
         made.append(Operation(method, template, handler, frozenset(surfaces), gate))
     return made
+
+
+def _under(root: str, rows: Mapping[str, Handler]) -> dict[str, Handler]:
+    return {route.replace(" ", f" {root}", 1): handler for route, handler in rows.items()}
 
 
 _FILES: Mapping[str, Handler] = {
@@ -135,10 +151,73 @@ _RESPONSES: Mapping[str, Handler] = {
     ),
 }
 
+_PROJECT_THREADS: Mapping[str, Handler] = {"GET /threads": threads.list_threads}
+_STORES: Mapping[str, Handler] = {
+    "POST /vector_stores": vector_stores.create_store,
+    "GET /vector_stores": vector_stores.list_stores,
+    "GET /vector_stores/{vector_store_id}": vector_stores.get_store,
+    "POST /vector_stores/{vector_store_id}": vector_stores.modify_store,
+    "DELETE /vector_stores/{vector_store_id}": vector_stores.delete_store,
+    **_under(
+        "/vector_stores/{vector_store_id}",
+        {
+            "POST /files": store_files.create_store_file,
+            "GET /files": store_files.list_store_files,
+            "GET /files/{file_id}": store_files.get_store_file,
+            "DELETE /files/{file_id}": store_files.delete_store_file,
+            "POST /file_batches": store_files.create_file_batch,
+            "GET /file_batches/{batch_id}": store_files.get_file_batch,
+            "POST /file_batches/{batch_id}/cancel": store_files.cancel_file_batch,
+            "GET /file_batches/{batch_id}/files": store_files.list_file_batch_files,
+        },
+    ),
+}
+_SEARCHES: Mapping[str, Handler] = _under(
+    "/vector_stores/{vector_store_id}",
+    {
+        "POST /files/{file_id}": store_files.modify_store_file,
+        "GET /files/{file_id}/content": store_files.get_store_file_content,
+        "POST /search": store_files.search_store,
+    },
+)
+_UPLOADS: Mapping[str, Handler] = {
+    "POST /uploads": uploads.create_upload,
+    "POST /uploads/{upload_id}/parts": uploads.add_part,
+    "POST /uploads/{upload_id}/complete": uploads.complete_upload,
+    "POST /uploads/{upload_id}/cancel": uploads.cancel_upload,
+}
+_CONVERSATIONS: Mapping[str, Handler] = {
+    "POST /conversations": conversations.create_conversation,
+    "GET /conversations/{conversation_id}": conversations.get_conversation,
+    "POST /conversations/{conversation_id}": conversations.modify_conversation,
+    "DELETE /conversations/{conversation_id}": conversations.delete_conversation,
+    "POST /conversations/{conversation_id}/items": conversations.create_items,
+    "GET /conversations/{conversation_id}/items": conversations.list_items,
+    "GET /conversations/{conversation_id}/items/{item_id}": conversations.get_item,
+    "DELETE /conversations/{conversation_id}/items/{item_id}": conversations.delete_item,
+}
+_BATCHES: Mapping[str, Handler] = {
+    "POST /batches": batches.create_batch,
+    "GET /batches": batches.list_batches,
+    "GET /batches/{batch_id}": batches.get_batch,
+    "POST /batches/{batch_id}/cancel": batches.cancel_batch,
+}
+_MODELS: Mapping[str, Handler] = {
+    "GET /models": models.list_models,
+    "GET /models/{model}": models.get_model,
+}
+
 OPERATIONS: tuple[Operation, ...] = (
-    *_rows(_FILES, "dated", "v1"),
-    *_rows(_ASSISTANTS, "dated", gate=check_assistants),
+    *_rows(_FILES, "dated", "v1", "project"),
+    *_rows(_ASSISTANTS, "dated", "project", gate=check_assistants),
+    *_rows(_PROJECT_THREADS, "project"),
+    *_rows(_STORES, "dated", "v1", "project", gate=check_assistants),
+    *_rows(_SEARCHES, "dated", "v1", gate=check_searches),
     *_rows(_DEPLOYMENTS, "dated"),
     *_rows(_MODELS_IN_BODY, "v1"),
     *_rows(_RESPONSES, "dated", "v1", gate=check_responses),
+    *_rows(_UPLOADS, "dated", "v1", gate=check_uploads),
+    *_rows(_CONVERSATIONS, "v1"),
+    *_rows(_BATCHES, "dated", "v1", gate=check_batches),
+    *_rows(_MODELS, "dated", "v1"),
 )

@@ -3,9 +3,10 @@
 Source: answers of the Responses API on Azure and OpenAI, 2025-09.
 """
 
+from gateway.simulator.config import snapshot_of
 from gateway.simulator.exchange import Json
 from gateway.simulator.script import Plan
-from gateway.simulator.state import Simulator, snapshot_of
+from gateway.simulator.state import Simulator
 
 
 def make_function_call(sim: Simulator, name: str) -> Json:
@@ -62,6 +63,7 @@ def make_response(sim: Simulator, body: Json, model: str) -> Json:
         "output": [],
         "parallel_tool_calls": body.get("parallel_tool_calls", True),
         "previous_response_id": body.get("previous_response_id"),
+        "conversation": _conversation_of(body),
         "prompt_cache_key": body.get("prompt_cache_key"),
         "reasoning": body.get("reasoning") or {"effort": None, "summary": None},
         "safety_identifier": body.get("safety_identifier"),
@@ -78,3 +80,8 @@ def make_response(sim: Simulator, body: Json, model: str) -> Json:
         "user": body.get("user"),
         "metadata": body.get("metadata") or {},
     }
+
+
+def _conversation_of(body: Json) -> Json | None:
+    given = body.get("conversation")
+    return {"id": given} if isinstance(given, str) else given

@@ -6,8 +6,8 @@ steps; at last the message), spread evenly over the run's duration. Each event c
 objects, is dated by its own instant, and is written to the stream's log if somebody streams. Code
 interpreter is billed when its step begins, tokens at the end, whichever end that is.
 
-Source: event order and shapes from the Assistants streaming reference and from streams seen on
-the wire; `expires_at` is 600 s after creation; a failed Azure run carries usage.
+Source: the Assistants streaming reference and streams seen on the wire (order and shapes);
+`expires_at` is 600 s after creation; a failed Azure run carries usage.
 """
 
 from collections.abc import Callable
@@ -16,13 +16,15 @@ from functools import partial
 from gateway.simulator.clock import MICROSECONDS
 from gateway.simulator.drawing import draw_png
 from gateway.simulator.exchange import Json
+from gateway.simulator.objects import Run
 from gateway.simulator.run_events import close, emit, emit_message_delta, emit_step_delta
 from gateway.simulator.script import Outputs
-from gateway.simulator.state import Run, Simulator
+from gateway.simulator.state import Simulator
 from gateway.simulator.threads import TERMINAL, new_message, text_part
 from gateway.simulator.usage import Usage
 
 EXPIRES_S = 600
+_WAIT = "Rate limit is exceeded. Try again in 60 seconds."
 CODE = ["import", " numpy", " as", " np", "\n", "print", "(np", ".sum", "([3, 4]))"]
 LOGS = "7\n"
 
@@ -94,7 +96,7 @@ def _begin(sim: Simulator, run: Run, at_us: int) -> None:
 
 def _start_code(sim: Simulator, run: Run, at_us: int) -> None:
     step = _start_step(sim, run, "tool_calls", {"tool_calls": []}, at_us)
-    sim.invoice.call("thread", run.thread.wire["id"], at_s=step["created_at"])
+    sim.invoice.call("thread", run.wire["thread_id"], at_s=step["created_at"], surface=run.surface)
     tool_call = {
         "id": sim.ids.mixed("call_"),
         "type": "code_interpreter",
@@ -142,8 +144,7 @@ def _start_function(sim: Simulator, run: Run, at_us: int) -> None:
     call_id, name = sim.ids.mixed("call_"), run.plan.function
     begun = {"name": name, "arguments": "", "output": None}
     emit_step_delta(run, step, {"index": 0, "id": call_id, "type": "function", "function": begun})
-    part = {"index": 0, "type": "function", "function": {"arguments": "{}"}}
-    emit_step_delta(run, step, part)
+    emit_step_delta(run, step, {"index": 0, "type": "function", "function": {"arguments": "{}"}})
     whole = {"name": name, "arguments": "{}", "output": None}
     step["step_details"]["tool_calls"] = [{"id": call_id, "type": "function", "function": whole}]
 
@@ -173,8 +174,8 @@ def _start_message(sim: Simulator, run: Run, at_us: int) -> None:
     at_s = at_us // MICROSECONDS
     message = new_message(sim, run.thread, at_s=at_s, role="assistant", content=[], run=run.wire)
     run.message = message
-    details = {"message_creation": {"message_id": message["id"]}}
-    _start_step(sim, run, "message_creation", details, at_us)
+    created = {"message_creation": {"message_id": message["id"]}}
+    _start_step(sim, run, "message_creation", created, at_us)
     emit(run, "thread.message.created", message)
     emit(run, "thread.message.in_progress", message)
 
@@ -214,15 +215,13 @@ def _finish_words(run: Run, message: Json, at_us: int, *, reason: str | None) ->
 
 
 def _end(sim: Simulator, run: Run, at_us: int) -> None:
+    status = "completed"
     if run.plan.fail:
-        message = "Rate limit is exceeded. Try again in 60 seconds."
-        run.wire["last_error"] = {"code": "rate_limit_exceeded", "message": message}
-        _close_run(sim, run, "failed", at_us)
+        status = "failed"
+        run.wire["last_error"] = {"code": "rate_limit_exceeded", "message": _WAIT}
     elif run.plan.truncated:
-        run.wire["incomplete_details"] = {"reason": "max_completion_tokens"}
-        _close_run(sim, run, "incomplete", at_us)
-    else:
-        _close_run(sim, run, "completed", at_us)
+        status, run.wire["incomplete_details"] = "incomplete", {"reason": "max_completion_tokens"}
+    _close_run(sim, run, status, at_us)
 
 
 def _cancelled(sim: Simulator, run: Run, at_us: int) -> None:

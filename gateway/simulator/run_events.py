@@ -1,7 +1,7 @@
 """The events of a streamed run, written to the log its connection reads."""
 
 from gateway.simulator.exchange import Json
-from gateway.simulator.state import Run
+from gateway.simulator.objects import Run
 
 DONE = b"event: done\ndata: [DONE]\n\n"
 

@@ -4,15 +4,16 @@ from functools import partial
 from typing import Any
 
 from gateway.simulator.acting import act_out
-from gateway.simulator.assistants import check_resources, find_assistant
+from gateway.simulator.assistants import find_assistant, take_resources
 from gateway.simulator.clock import MICROSECONDS
 from gateway.simulator.errors import backend, missing, no_such
 from gateway.simulator.exchange import Call, EventLog, Json, Reply, json_reply, stream_reply
 from gateway.simulator.listing import page
+from gateway.simulator.objects import Run, Thread
 from gateway.simulator.run_course import EXPIRES_S, cancel_course, resume_course, start_course
 from gateway.simulator.schemas import check_closed, check_tools
 from gateway.simulator.script import Script, plan_work, read_script
-from gateway.simulator.state import Run, Simulator, Thread
+from gateway.simulator.state import Simulator
 from gateway.simulator.threads import (
     TERMINAL,
     active_run,
@@ -36,7 +37,7 @@ def create_thread_and_run(sim: Simulator, call: Call) -> Reply:
     body = call.json()
     check_closed("thread and run", body, required=("assistant_id",))
     tools = check_tools(body.get("tools"))
-    resources = check_resources(sim, body.get("tool_resources"), tools=tools)
+    resources = take_resources(sim, body.get("tool_resources"), tools=tools)
     find_assistant(sim, body["assistant_id"])
     thread = open_thread(sim, body.get("thread") or {})
     thread.wire["tool_resources"].update(resources)

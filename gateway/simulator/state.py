@@ -8,124 +8,28 @@ their instants, each dated by its own instant, and the invoice's sessions tick a
 import asyncio
 import heapq
 import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
 
 from gateway.simulator.clock import MICROSECONDS, Clock
+from gateway.simulator.config import SimulatorConfig
 from gateway.simulator.errors import deployment_not_found, no_such_file
-from gateway.simulator.exchange import EventLog, Json
+from gateway.simulator.exchange import Json
 from gateway.simulator.ids import Ids
-from gateway.simulator.invoice import SESSION_TERMS, TOKEN_PRICES, Invoice, SessionTerms
+from gateway.simulator.invoice import Invoice
 from gateway.simulator.journal import Journal
-from gateway.simulator.script import Plan
-from gateway.simulator.usage import Usage
-from gateway.simulator.versions import ApiVersions
-
-_MODELS = (
-    "gpt-4o",
-    "gpt-4o-mini",
-    "gpt-4.1",
-    "gpt-4.1-mini",
-    "text-embedding-3-small",
-    "text-embedding-3-large",
-    "text-embedding-ada-002",
+from gateway.simulator.mishaps import Ambushes
+from gateway.simulator.objects import (
+    Batch,
+    Container,
+    Conversation,
+    StoredFile,
+    StoredResponse,
+    Thread,
+    Upload,
+    VectorStore,
 )
-_SNAPSHOTS = {
-    "gpt-4o": "gpt-4o-2024-11-20",
-    "gpt-4o-mini": "gpt-4o-mini-2024-07-18",
-    "gpt-4.1": "gpt-4.1-2025-04-14",
-    "gpt-4.1-mini": "gpt-4.1-mini-2025-04-14",
-}
-
-
-@dataclass(frozen=True, slots=True)
-class SimulatorConfig:
-    """What a simulated resource is like.
-
-    `deployments` maps a name to its model; `run_s` is how long a polled run or a background
-    response takes on the simulator's clock; with `wall_clock` false that clock stands at `start_s`
-    until it is moved; `chunk_delay_s` is a pause on the wall's clock between streamed events;
-    `session_terms` says by kind (`thread`, `container`) when a code-interpreter session ends.
-
-    Raises:
-        ValueError: a deployment's model has no price.
-    """
-
-    api_key: str = "azure-simulator-key"
-    seed: int = 7
-    deployments: Mapping[str, str] = field(default_factory=lambda: {name: name for name in _MODELS})
-    wall_clock: bool = True
-    start_s: int = 1_790_000_000
-    run_s: float = 0.3
-    api_versions: ApiVersions = field(default_factory=ApiVersions)
-    chunk_delay_s: float = 0.0
-    session_terms: Mapping[str, SessionTerms] = field(default_factory=lambda: dict(SESSION_TERMS))
-
-    def __post_init__(self) -> None:
-        unpriced = sorted(set(self.deployments.values()) - set(TOKEN_PRICES))
-        if unpriced:
-            known = ", ".join(f"`{model}`" for model in TOKEN_PRICES)
-            raise ValueError(f"the invoice has no price for model `{unpriced[0]}`; it has {known}")
-
-
-@dataclass(slots=True)
-class StoredFile:
-    """A file of the resource and its content; `expires_at_s` None keeps it for ever."""
-
-    wire: Json
-    content: bytes
-    content_type: str
-    expires_at_s: int | None
-
-
-@dataclass(slots=True)
-class Thread:
-    """A thread, its messages and its runs, oldest first."""
-
-    wire: Json
-    messages: dict[str, Json] = field(default_factory=dict)
-    runs: dict[str, "Run"] = field(default_factory=dict)
-
-
-@dataclass(slots=True)
-class Run:
-    """A run: its object on the wire, its steps, and what it is still going to do.
-
-    `life` grows whenever the run changes its course, which voids the events planned before.
-    """
-
-    wire: Json
-    thread: Thread
-    model: str
-    surface: str
-    plan: Plan
-    duration_us: int
-    shares: list[Usage]
-    steps: list[Json] = field(default_factory=list)
-    log: EventLog | None = None
-    message: Json | None = None
-    life: int = 0
-
-
-@dataclass(slots=True)
-class Container:
-    """A container and its files; it expires `idle_s` after it was last used."""
-
-    wire: Json
-    idle_s: int
-    last_active_s: int
-    files: dict[str, Json] = field(default_factory=dict)
-    contents: dict[str, bytes] = field(default_factory=dict)
-
-
-@dataclass(slots=True)
-class StoredResponse:
-    """A response, the items it was asked with, and the container its calls showed, if any."""
-
-    wire: Json
-    input_items: list[Json]
-    shown_container: str | None
+from gateway.simulator.quota import Quota
 
 
 class Simulator:
@@ -134,6 +38,7 @@ class Simulator:
     def __init__(self, config: SimulatorConfig) -> None:
         self.config = config
         self._waiting: list[asyncio.Future[None]] = []
+        self._stalled: list[asyncio.Future[None]] = []
         self.reset()
 
     def reset(self) -> None:
@@ -147,6 +52,12 @@ class Simulator:
         self.threads: dict[str, Thread] = {}
         self.containers: dict[str, Container] = {}
         self.responses: dict[str, StoredResponse] = {}
+        self.vector_stores: dict[str, VectorStore] = {}
+        self.uploads: dict[str, Upload] = {}
+        self.conversations: dict[str, Conversation] = {}
+        self.batches: dict[str, Batch] = {}
+        self.ambushes = Ambushes()
+        self.quota = Quota()
         self._timeline: list[tuple[int, int, Callable[[int], None]]] = []
         self._planned = itertools.count()
         self._present_us = self.clock.now_us()
@@ -160,11 +71,13 @@ class Simulator:
 
         The present stays at that instant until the next look, so that one request has one date.
         """
-        self._present_us = max(self._present_us, self.clock.now_us())
-        while self._timeline and self._timeline[0][0] <= self._present_us:
+        now_us = max(self._present_us, self.clock.now_us())
+        while self._timeline and self._timeline[0][0] <= now_us:
             due_us, _, action = heapq.heappop(self._timeline)
+            self._present_us = max(self._present_us, due_us)
             self.invoice.tick(due_us // MICROSECONDS)
             action(due_us)
+        self._present_us = now_us
         self.invoice.tick(self._present_us // MICROSECONDS)
         return self._present_us
 
@@ -184,9 +97,19 @@ class Simulator:
     def announce_news(self) -> None:
         """Wake every stream that waits for events."""
         waiting, self._waiting = self._waiting, []
-        for news in waiting:
-            if not news.done():
-                news.get_loop().call_soon_threadsafe(_settle, news)
+        _wake(waiting)
+
+    async def wait_for_release(self) -> None:
+        """Return when the replies that stall are released."""
+        released = asyncio.get_running_loop().create_future()
+        self._stalled.append(released)
+        await released
+
+    def release(self) -> int:
+        """Let every reply that stalls go on, and return how many there were."""
+        stalled, self._stalled = self._stalled, []
+        _wake(stalled)
+        return len(stalled)
 
     @property
     def present_us(self) -> int:
@@ -255,13 +178,14 @@ class Simulator:
         return stored
 
 
-def snapshot_of(model: str) -> str:
-    """Return the dated name under which answers show a model."""
-    return _SNAPSHOTS.get(model, model)
-
-
 def _has_expired(stored: StoredFile, now_s: int) -> bool:
     return stored.expires_at_s is not None and now_s >= stored.expires_at_s
+
+
+def _wake(waiting: "list[asyncio.Future[None]]") -> None:
+    for news in waiting:
+        if not news.done():
+            news.get_loop().call_soon_threadsafe(_settle, news)
 
 
 def _settle(news: "asyncio.Future[None]") -> None:

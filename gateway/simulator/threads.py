@@ -1,12 +1,16 @@
 """Threads and their messages."""
 
-from gateway.simulator.assistants import check_resources
+from gateway.simulator.assistants import take_resources
 from gateway.simulator.errors import backend, missing, no_such
 from gateway.simulator.exchange import Call, Json, Reply, json_reply
 from gateway.simulator.listing import page
+from gateway.simulator.objects import Run, Thread
 from gateway.simulator.schemas import check_closed
-from gateway.simulator.state import Run, Simulator, Thread
+from gateway.simulator.state import Simulator
+from gateway.simulator.vector_stores import add_file, find_store, open_store
 
+# How long the vector store of a thread's attachments is kept after it was last used.
+STORE_DAYS = 7
 TERMINAL = frozenset({"completed", "failed", "incomplete", "cancelled", "expired"})
 # Plain answers leave these out; server-sent events carry them.
 _SSE_ONLY = ("status", "incomplete_details", "completed_at", "incomplete_at")
@@ -30,7 +34,7 @@ def open_thread(sim: Simulator, body: Json) -> Thread:
             "object": "thread",
             "created_at": sim.now_s(),
             "metadata": body.get("metadata") or {},
-            "tool_resources": check_resources(sim, body.get("tool_resources"), tools=[]),
+            "tool_resources": take_resources(sim, body.get("tool_resources"), tools=[]),
         }
     )
     add_messages(sim, thread, body.get("messages") or [])
@@ -49,9 +53,14 @@ def modify_thread(sim: Simulator, call: Call) -> Reply:
     body = call.json()
     check_closed("thread change", body)
     if "tool_resources" in body:
-        body["tool_resources"] = check_resources(sim, body["tool_resources"], tools=[])
+        body["tool_resources"] = take_resources(sim, body["tool_resources"], tools=[])
     thread.wire.update(body)
     return json_reply(thread.wire)
+
+
+def list_threads(sim: Simulator, call: Call) -> Reply:
+    """List the threads; only projects can."""
+    return json_reply(page(call, [thread.wire for thread in sim.threads.values()]))
 
 
 def delete_thread(sim: Simulator, call: Call) -> Reply:
@@ -142,7 +151,7 @@ def add_messages(sim: Simulator, thread: Thread, bodies: object) -> list[Json]:
             attachments=body.get("attachments") or [],
             metadata=body.get("metadata") or {},
         )
-        _attach(thread, message)
+        _attach(sim, thread, message)
         added.append(message)
     return added
 
@@ -212,6 +221,8 @@ def _check_message(sim: Simulator, body: object) -> None:
     for part in body["content"] if isinstance(body["content"], list) else []:
         if part.get("type") == "image_file":
             sim.file((part.get("image_file") or {}).get("file_id"))
+        if part.get("type") == "text" and not isinstance(part.get("text"), str):
+            raise missing("content[0].text")
 
 
 def _content_of(content: object) -> list[Json]:
@@ -227,15 +238,23 @@ def text_part(text: str) -> Json:
     return {"type": "text", "text": {"value": text, "annotations": []}}
 
 
-def _attach(thread: Thread, message: Json) -> None:
-    """Let the thread's code interpreter see the files a message brought for it."""
+def _attach(sim: Simulator, thread: Thread, message: Json) -> None:
+    """Let the thread's tools see the files a message brought for them."""
+    resources = thread.wire["tool_resources"]
     for attachment in message["attachments"]:
-        if not any(tool.get("type") == "code_interpreter" for tool in attachment["tools"]):
-            continue
-        resources = thread.wire["tool_resources"]
-        interpreter = resources.setdefault("code_interpreter", {"file_ids": []})
-        if attachment["file_id"] not in interpreter.setdefault("file_ids", []):
-            interpreter["file_ids"].append(attachment["file_id"])
+        kinds = {tool.get("type") for tool in attachment["tools"]}
+        if "code_interpreter" in kinds:
+            interpreter = resources.setdefault("code_interpreter", {"file_ids": []})
+            if attachment["file_id"] not in interpreter.setdefault("file_ids", []):
+                interpreter["file_ids"].append(attachment["file_id"])
+        if "file_search" in kinds:
+            search = resources.setdefault("file_search", {"vector_store_ids": []})
+            if not search["vector_store_ids"]:
+                expiry = {"anchor": "last_active_at", "days": STORE_DAYS}
+                store = open_store(sim, {"expires_after": expiry})
+                search["vector_store_ids"].append(store.wire["id"])
+            store = find_store(sim, search["vector_store_ids"][0])
+            add_file(sim, store, attachment["file_id"])
 
 
 def _find_message(sim: Simulator, call: Call) -> Json:

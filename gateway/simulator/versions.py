@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from gateway.simulator.errors import front_door, resource_not_found, version_not_supported
 
 ASSISTANTS_SINCE = "2024-05-01"
+BATCHES_SINCE = "2024-07-01"
+UPLOADS_SINCE = "2024-08-01"
 RESPONSES_SINCE = "2025-03-01"
 
 _KNOWN = frozenset(
@@ -48,12 +50,16 @@ _RETIRED = frozenset(
 )
 
 
+_PROJECT = frozenset({"v1", "2025-05-01", "2025-05-15-preview"})
+
+
 @dataclass(frozen=True, slots=True)
 class ApiVersions:
-    """The dated api-versions that are served, and those that no longer are."""
+    """The dated api-versions that are served, those that no longer are, and those of projects."""
 
     known: frozenset[str] = _KNOWN
     retired: frozenset[str] = _RETIRED
+    project: frozenset[str] = _PROJECT
 
     def check_dated(self, given: str | None) -> str:
         """Return the api-version of a dated request.
@@ -79,10 +85,40 @@ class ApiVersions:
             )
         return given or "v1"
 
+    def check_project(self, given: str | None) -> str:
+        """Return the api-version of a request under `/api/projects`.
+
+        Raises:
+            Fault: 404 if it is missing, 400 if it is another's.
+        """
+        if not given:
+            raise resource_not_found()
+        if given not in self.project:
+            raise version_not_supported()
+        return given
+
 
 def check_assistants(version: str) -> None:
     """Raise the 404 of a version that has no Assistants v2."""
     if version[:10] < ASSISTANTS_SINCE:
+        raise resource_not_found()
+
+
+def check_batches(version: str) -> None:
+    """Raise the 404 of a version that has no batches."""
+    if version[:10] < BATCHES_SINCE:
+        raise resource_not_found()
+
+
+def check_uploads(version: str) -> None:
+    """Raise the 404 of a version that has no uploads in parts."""
+    if version[:10] < UPLOADS_SINCE:
+        raise resource_not_found()
+
+
+def check_searches(version: str) -> None:
+    """Raise the 404 of a version whose vector stores cannot be searched or read."""
+    if version[:10] < RESPONSES_SINCE:
         raise resource_not_found()
 
 
