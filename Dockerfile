@@ -20,6 +20,7 @@ WORKDIR /var/lib/aoai-gateway
 VOLUME /var/lib/aoai-gateway
 
 EXPOSE 8080 8081
+# The port is the one in force, and `http.client` asks no proxy that the engine may have set.
 HEALTHCHECK --interval=10s --timeout=3s --start-period=10s --retries=3 \
-    CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8081/health/live', timeout=2).close()"]
+    CMD ["python", "-c", "import http.client, os; host, _, port = os.environ['AOAIGW_LISTEN_ADMIN'].rpartition(':'); plane = http.client.HTTPConnection(host.strip('[]') or '127.0.0.1', int(port), timeout=2); plane.request('GET', '/health/live'); raise SystemExit(plane.getresponse().status != 204)"]
 CMD ["aoai-gateway", "serve"]
