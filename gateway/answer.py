@@ -17,6 +17,7 @@ _PASSED = frozenset(
         b"azureml-model-session",
         b"cache-control",
         b"content-disposition",
+        b"content-encoding",
         b"content-type",
         b"retry-after",
         b"retry-after-ms",

@@ -8,12 +8,13 @@ is found again by the settlement, from the intent that was committed before the 
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from gateway.core.billing import Ending, Rates, book_reply, call_of, owned_objects, run_charges
-from gateway.core.ledger import Booking, IntentState, Outcome, Posting
+from gateway.core.ledger import Booking, Intent, IntentState, Outcome, Posting
 from gateway.core.metering import Ear, HeardRun
 from gateway.core.model import Confidence, Micros, Origin
 from gateway.core.operations import Bills, Operation
@@ -22,6 +23,7 @@ from gateway.ports import Clock, Store, StoreUnavailable
 from gateway.telemetry import Telemetry
 
 _SHELF_MAX = 100_000
+_log = logging.getLogger("gateway.booking")
 
 
 class Bookkeeper:
@@ -40,7 +42,7 @@ class Bookkeeper:
         self._telemetry = telemetry
         self._rates = rates
         self._wake = wake
-        self._shelf: deque[Booking] = deque(maxlen=_SHELF_MAX)
+        self._shelf: deque[Booking] = deque()
 
     @property
     def shelved(self) -> int:
@@ -103,25 +105,25 @@ class Bookkeeper:
         news = Booking(at=at, terms=terms, created=owned_objects(ear, reader, at), calls=calls)
         await self._write(news, by="street")
         for run in ear.runs.values():
-            if run.has_ended:
-                await self._run_ended(run, asked.upstream, at)
+            if run.has_ended and run.thread == asked.segment("thread"):
+                await self._run_ended(run, reader, at)
         for response in ear.responses.values():
             if response.has_ended:
-                await self._response_ended(response.id, ear, asked.upstream, at)
+                await self._response_ended(response.id, ear, reader, at)
 
     async def _payers(self, ear: Ear, reader: Origin) -> dict[str, Origin]:
         payers: dict[str, Origin] = {}
         for name in {heard.run for heard in ear.calls.values() if heard.run}:
             intent = await self._store.intent_of_run(upstream=reader.upstream, run=name)
-            payers[name] = intent.origin if intent else replace(reader, run=name)
+            payers[name] = _payer(intent, reader) or replace(reader, run=name)
         for name in {heard.response for heard in ear.calls.values() if heard.response}:
             intent = await self._store.intent_of_response(upstream=reader.upstream, response=name)
-            payers[name] = intent.origin if intent else replace(reader, response=name)
+            payers[name] = _payer(intent, reader) or replace(reader, response=name)
         return payers
 
-    async def _run_ended(self, run: HeardRun, upstream: str, at: Micros) -> None:
-        intent = await self._store.intent_of_run(upstream=upstream, run=run.id)
-        if intent is None or intent.state.is_closed:
+    async def _run_ended(self, run: HeardRun, reader: Origin, at: Micros) -> None:
+        intent = await self._store.intent_of_run(upstream=reader.upstream, run=run.id)
+        if intent is None or intent.state.is_closed or _payer(intent, reader) is None:
             return
         rates = self._rates()
         booking = Booking(at=at, terms=rates.book.terms, intent=intent.id)
@@ -134,9 +136,9 @@ class Bookkeeper:
         settled = Outcome(IntentState.SETTLED)
         await self._write(replace(booking, outcome=settled, charges=charges), by="street")
 
-    async def _response_ended(self, name: str, ear: Ear, upstream: str, at: Micros) -> None:
-        intent = await self._store.intent_of_response(upstream=upstream, response=name)
-        if intent is None or intent.state.is_closed:
+    async def _response_ended(self, name: str, ear: Ear, reader: Origin, at: Micros) -> None:
+        intent = await self._store.intent_of_response(upstream=reader.upstream, response=name)
+        if intent is None or intent.state.is_closed or _payer(intent, reader) is None:
             return
         only = Ear(responses={name: ear.responses[name]})
         only.calls = {k: heard for k, heard in ear.calls.items() if heard.response == name}
@@ -148,6 +150,9 @@ class Bookkeeper:
         try:
             await self._book(booking)
         except StoreUnavailable:
+            if len(self._shelf) == _SHELF_MAX:
+                _log.error("the shelf is full (request %s)", booking.intent)
+                return
             self._shelf.append(booking)
             return
         outcome = booking.outcome
@@ -181,6 +186,9 @@ class Bookkeeper:
                 await self._book(self._shelf[0])
             except StoreUnavailable:
                 return
+            except (ValueError, LookupError):
+                # It can never be written; the others must not wait behind it.
+                _log.exception("a booking was given up (request %s)", self._shelf[0].intent)
             self._shelf.popleft()
 
     async def keep_clearing(self, *, every_s: float = 1.0) -> None:
@@ -188,3 +196,10 @@ class Bookkeeper:
         while True:
             await asyncio.sleep(every_s)
             await self.clear_shelf()
+
+
+def _payer(intent: Intent | None, reader: Origin) -> Origin | None:
+    """Return who pays for work a reader heard of: who began it, if that was the reader's team."""
+    if intent is None or intent.origin.team != reader.team:
+        return None
+    return intent.origin

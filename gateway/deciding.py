@@ -15,22 +15,26 @@ from gateway.core.billing import Deployment
 from gateway.core.errors import Code, Refusal, not_found
 from gateway.core.inline import judge_inline
 from gateway.core.interpreter import (
+    Containers,
     check_container,
     containers_of,
     effective_tools,
+    is_alive,
     opens_session,
     run_may_call,
+    shown_containers,
 )
 from gateway.core.model import Scope, ScopeKind
 from gateway.core.operations import Bills
 from gateway.core.policy import check_tools
+from gateway.core.unmetered import check_unmetered
 from gateway.exchange import Asked, Permit
 from gateway.house import House
 from gateway.outgoing import api_version_query
+from gateway.upstream import Reply
 
+_CHAIN_MAX = 100
 _ASSISTANT_BYTES_MAX = 4 * 1024 * 1024
-_BILLED_ELSEWHERE = ("data_sources", "dataSources", "web_search_options", "service_tier")
-_ORDINARY_TIERS = ("auto", "default")
 
 # A limit bounds what a request can cost, so one that Azure would not look at must not pass for one.
 _LIMITS = {
@@ -71,22 +75,15 @@ async def decide(house: House, asked: Asked) -> Permit:
 
 
 def _check_body(house: House, asked: Asked, body: dict[str, object]) -> None:
-    models = house.rules.policies.models
-    judge_inline(body, models.image_hosts)
+    policies = house.rules.policies
+    models = policies.models
+    judge_inline(body, models.image_hosts, policies.uploads)
     check_tools(models, body.get("tools"))
     if not isinstance(body.get("stream", False), bool | None):
         # Azure might take `1` for true; the reply would then be a stream that nobody metered.
         raise Refusal(Code.MALFORMED_REQUEST, "`stream` must be true or false", param="stream")
     _check_limits(asked.operation.bills, body)
-    for name in _BILLED_ELSEWHERE:
-        if body.get(name) and body[name] not in _ORDINARY_TIERS:
-            raise Refusal(
-                Code.NOT_PERMITTED,
-                f"`{name}` is billed where this gateway cannot see it (rule `unmetered-feature`); "
-                "leave it out",
-                param=name,
-                rule="unmetered-feature",
-            )
+    check_unmetered(body)
     if asked.operation.bills is Bills.RESPONSE:
         _check_items(body.get("input"))
 
@@ -182,6 +179,10 @@ async def _response(house: House, asked: Asked, body: dict[str, object]) -> Perm
     containers = containers_of(body)
     if not containers.named and not containers.automatic:
         return Permit(asked, deployment=deployment)
+    used = await _used_before(house, asked, body) if containers.automatic else None
+    if used is not None:
+        # Azure takes up the container it finds in the context, so there is none that stays hidden.
+        containers = Containers((*containers.named, used), 0)
     sessions = containers.automatic
     scopes = [_new_scope(asked, ScopeKind.CONTAINER)] if containers.automatic else []
     for name in containers.named:
@@ -195,6 +196,23 @@ async def _response(house: House, asked: Asked, body: dict[str, object]) -> Perm
         scopes=tuple(scopes),
         session_state="reserved" if sessions else "open",
     )
+
+
+async def _used_before(house: House, asked: Asked, body: Mapping[str, object]) -> str | None:
+    """Return the living container that an automatic one would be taken from, or None."""
+    shown = list(shown_containers(body.get("input")))
+    response = body.get("previous_response_id")
+    for _ in range(_CHAIN_MAX):
+        if shown or not isinstance(response, str):
+            break
+        shown += await house.store.containers_of(upstream=asked.upstream, response=response)
+        before = await house.store.intent_of_response(upstream=asked.upstream, response=response)
+        response = before.previous if before is not None else None
+    for name in reversed(shown):
+        calls = await house.store.calls(Scope(asked.upstream, ScopeKind.CONTAINER, name))
+        if is_alive(tuple(calls), asked.at):
+            return name
+    return None
 
 
 def _new_scope(asked: Asked, kind: ScopeKind) -> Scope:
@@ -232,12 +250,29 @@ async def _assistant(
     if reply.status == 404:
         raise not_found()
     if reply.status != 200:
-        raise Refusal(
-            Code.GATEWAY_UNAVAILABLE,
-            f"Azure answered `{reply.status}` when asked for the run's assistant, whose tools "
-            "must be known before it may run; nothing was sent",
-        )
+        raise _no_assistant(reply)
     return _object(document)
+
+
+def _no_assistant(reply: Reply) -> Refusal:
+    """Return what is told when Azure does not tell of the assistant: whose fault it is."""
+    waits = tuple(
+        (name.decode(), value.decode("latin-1"))
+        for name, value in reply.headers
+        if name in (b"retry-after", b"retry-after-ms")
+    )
+    code = Code.GATEWAY_UNAVAILABLE
+    if reply.status == 429:
+        code = Code.RATE_LIMIT_EXCEEDED
+    elif 400 <= reply.status < 500 and reply.status not in (401, 403, 408):
+        code = Code.MALFORMED_REQUEST
+    return Refusal(
+        code,
+        f"Azure answered `{reply.status}` when asked for the run's assistant, whose tools "
+        "must be known before it may run; nothing was sent",
+        param="assistant_id",
+        headers=waits,
+    )
 
 
 def _object(document: bytes) -> Mapping[str, object]:

@@ -48,15 +48,15 @@ async def defer_deletion(house: House, asked: Asked, answer: Answer) -> None:
         thread=name if is_thread else None,
         response=None if is_thread else name,
     )
-    await house.store.reserve(intent, ())
-    await house.store.book(
+    await house.store.defer(
+        intent,
         Booking(
             at=asked.at,
             terms=house.rules.rates.book.terms,
             intent=asked.id,
             outcome=Outcome(IntentState.AWAITING, look_at=asked.at),
             deleted=(ObjectId(asked.upstream, kind, name),),
-        )
+        ),
     )
     body = orjson.dumps({"id": name, "object": _DEFERRED[kind], "deleted": True})
     await answer.whole(200, [(b"content-type", b"application/json")], body)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from gateway.booking import Bookkeeper
 from gateway.core.billing import Deployment, Rates
 from gateway.core.callers import KeyRing
+from gateway.core.catalogue import CATALOGUE
 from gateway.core.operations import Catalogue
 from gateway.policies import Policies
 from gateway.ports import Clock, Store
@@ -61,5 +62,5 @@ class House:
     rules: Rules
     ring: KeyRing
     limits: Limits = field(default_factory=Limits)
-    catalogue: Catalogue = field(default_factory=Catalogue)
+    catalogue: Catalogue = field(default_factory=lambda: Catalogue(CATALOGUE))
     tasks: Tasks = field(default_factory=Tasks)

@@ -52,8 +52,9 @@ class Journey:
             self._said_early = True
             try:
                 await self._house.bookkeeper.early_word(self.hold, ear)
-            except StoreUnavailable:
-                _log.warning("ids could not be written early (request %s)", self.hold.asked.id)
+            except Exception:
+                # Watching must not break what is watched: the settlement finds the ids again.
+                _log.exception("ids could not be written early (request %s)", self.hold.asked.id)
         if self.meter.ended:
             await self.settle()
 
@@ -63,8 +64,25 @@ class Journey:
             return
         self._settled = True
         house = self._house
-        task = house.tasks.start(self._write())
+        task = house.tasks.start(self._write_or_leave())
         await asyncio.wait({task}, timeout=house.limits.settle_timeout_s)
+
+    async def _write_or_leave(self) -> None:
+        """Write the outcome; what cannot be written now is left to the settlement."""
+        try:
+            await self._write()
+        except Exception:
+            _log.exception("an outcome was not written (request %s)", self.hold.asked.id)
+            if self.hold.intent is not None:
+                await self._write_unknown(self.hold.intent.id)
+
+    async def _write_unknown(self, intent: str) -> None:
+        at = self._house.clock.now()
+        terms = self._house.rules.rates.book.terms
+        outcome = Outcome(IntentState.UNKNOWN, look_at=at)
+        booking = Booking(at=at, terms=terms, intent=intent, outcome=outcome)
+        await self._house.bookkeeper.write(booking, by="street")
+        self._wake()
 
     async def _write(self) -> None:
         hold, house = self.hold, self._house
@@ -73,12 +91,12 @@ class Journey:
         if not self.was_sent or not self.status:
             if hold.intent is None:
                 return
-            state = IntentState.UNKNOWN if self.was_sent else IntentState.VOID
-            outcome = Outcome(state, look_at=at if self.was_sent else None)
-            booking = Booking(at=at, terms=terms, intent=hold.intent.id, outcome=outcome)
-            await house.bookkeeper.write(booking, by="street")
             if self.was_sent:
-                self._wake()
+                await self._write_unknown(hold.intent.id)
+                return
+            void = Outcome(IntentState.VOID)
+            booking = Booking(at=at, terms=terms, intent=hold.intent.id, outcome=void)
+            await house.bookkeeper.write(booking, by="street")
             return
         complete = self.meter.whole and (self.is_whole or self.meter.ended)
         ending = Ending(self.status, complete)

@@ -17,9 +17,9 @@ from typing import Annotated, Final, Literal, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
+from gateway.core.catalogue import CATALOGUE
 from gateway.core.ledger import Period, Unit
 from gateway.core.model import NanoUsd
-from gateway.core.operations import CATALOGUE
 from gateway.core.policy import Cap, ModelPolicy, SpendPolicy, Subject
 from gateway.core.uploads import FileType, Proof, UploadPolicy
 from gateway.core.versions import KnownVersion, VersionPolicy

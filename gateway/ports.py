@@ -80,6 +80,10 @@ class Store(Protocol):
         """
         ...
 
+    async def defer(self, intent: Intent, booking: Booking) -> None:
+        """Journal an intent and write its first booking, both or neither, in one transaction."""
+        ...
+
     async def book(self, booking: Booking) -> Sequence[Posting]:
         """Write one booking in one transaction; return the postings it made."""
         ...
@@ -112,6 +116,10 @@ class Store(Protocol):
 
     async def intent_of_response(self, *, upstream: str, response: str) -> Intent | None:
         """Return the intent that made a response."""
+        ...
+
+    async def containers_of(self, *, upstream: str, response: str) -> Sequence[str]:
+        """Return the containers that calls of a response named."""
         ...
 
     async def due(self, *, at: Micros, limit: int) -> Sequence[Intent]:

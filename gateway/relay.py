@@ -26,6 +26,7 @@ from gateway.answer import Answer, passed_headers
 from gateway.audit import keep_permission, keep_refusal
 from gateway.core import versions
 from gateway.core.errors import Code, Refusal, Refused, not_found
+from gateway.core.interpreter import RUN_LASTS_AT_MOST
 from gateway.core.ledger import Claim, Intent, Period, window_end
 from gateway.core.metering import Meter
 from gateway.core.model import ObjectId, Origin, ScopeKind
@@ -198,6 +199,7 @@ class Street:
             quote=quote.lines,
             tools_may_call=permit.tools_may_call,
             thread=thread,
+            previous=_previous(asked),
         )
         wanted = _claims(house.rules.policies.spend, quote)
         refused = await house.store.reserve(intent, wanted)
@@ -211,7 +213,8 @@ class Street:
     async def _carry(self, hold: Hold, answer: Answer) -> None:
         """Send and bring the reply back; whatever happens, the hold learns how it ended."""
         asked = hold.asked
-        journey = Journey(self._house, hold, Meter(is_stream=False), self._wake)
+        hears = asked.operation.hears
+        journey = Journey(self._house, hold, Meter(is_stream=False, hears=hears), self._wake)
         try:
             outgoing = rendered(asked)
             reply = await self._house.upstream.send(
@@ -225,6 +228,12 @@ class Street:
             )
             journey.status = reply.status
             try:
+                if 300 <= reply.status < 400:
+                    raise Refusal(
+                        Code.UPSTREAM_UNREACHABLE,
+                        "Azure answered with a redirect, and a redirect is not followed",
+                        headers=(("x-should-retry", "false"),),
+                    )
                 await self._bring_back(reply, journey, answer)
             finally:
                 await reply.aclose()
@@ -241,7 +250,7 @@ class Street:
     async def _bring_back(self, reply: AzureReply, journey: Journey, answer: Answer) -> None:
         asked = journey.hold.asked
         is_stream = _is_event_stream(reply)
-        journey.meter = Meter(is_stream=is_stream)
+        journey.meter = Meter(is_stream=is_stream, hears=asked.operation.hears)
         view = _view(journey.hold, reply, is_stream=is_stream)
         await answer.begin(reply.status, [*passed_headers(reply.headers), *_told(journey, view)])
         try:
@@ -298,6 +307,11 @@ def _unanswered(visit: Visit, method: str) -> Refused:
     return _UNANSWERED if method == "GET" else _PERHAPS_DONE
 
 
+def _previous(asked: Asked) -> str | None:
+    previous = (asked.body or {}).get("previous_response_id")
+    return previous if isinstance(previous, str) else None
+
+
 def _origin(permit: Permit) -> Origin:
     asked, deployment = permit.asked, permit.deployment
     return Origin(
@@ -326,6 +340,7 @@ def _claims(spend: SpendPolicy, quote: Quote) -> tuple[Claim, ...]:
             sessions=quote.sessions,
             nano_usd=quote.nano_usd,
             at=asked.at,
+            until=asked.at + (RUN_LASTS_AT_MOST if quote.permit.scopes else 0),
         ):
             is_new = scope is not None and scope.id == asked.id
             if not (is_new and claim.balance.period is Period.EVER and claim.bound <= claim.cap):

@@ -5,9 +5,9 @@ wire and the ledger. Each leaves an intent that is not closed. The settlement ta
 time has come, reads the run and its steps (or the response) from Azure until it has ended, and
 books what they say. What cannot be read back is booked at its bound and marked as an estimate.
 
-It asks Azure at a stated pace (`reads_per_s`), looks at one intent again only after a while that
-grows, never polls a container (that would prolong its life), and carries out deletions that had
-to wait.
+It asks Azure at a stated pace (`reads_per_s`), looks at a few intents at once and at each again
+only after a while that grows, never polls a container (that would prolong its life), and carries
+out deletions that had to wait.
 """
 
 from __future__ import annotations
@@ -31,10 +31,11 @@ from gateway.core.billing import (
     run_charges,
     unread_tokens,
 )
+from gateway.core.catalogue import CATALOGUE
 from gateway.core.ledger import Booking, Intent, IntentState, Outcome
 from gateway.core.metering import Ear, HeardRun
 from gateway.core.model import SECOND, Confidence, Micros, Surface, Usage
-from gateway.core.operations import CATALOGUE, Bills
+from gateway.core.operations import Bills
 from gateway.core.usage import read_usage
 from gateway.ports import Clock, Store, StoreUnavailable
 from gateway.upstream import AzureUpstream, MaybeSent, NotSent, ReplyBroken
@@ -42,6 +43,10 @@ from gateway.upstream import AzureUpstream, MaybeSent, NotSent, ReplyBroken
 _log = logging.getLogger("gateway.settlement")
 
 _BATCH = 64
+_AT_ONCE = 8
+_READ_TIMEOUT_S = 30
+# What Azure does not let us read for a day is not going to be read.
+_UNREADABLE_AFTER: Micros = 86_400 * SECOND
 _REPLY_BYTES_MAX = 32 * 1024 * 1024
 _STEP_PAGES_MAX = 100
 _LOOK_EVERY_MAX: Micros = 15 * SECOND
@@ -79,6 +84,8 @@ class Settlement:
         self._pause_s = 1 / reads_per_s
         self._every_s = every_s
         self._news = asyncio.Event()
+        self._next_turn = 0.0
+        self._adopted: set[str] = set()
         self.bookkeeper: Bookkeeper | None = None
 
     def wake(self) -> None:
@@ -111,19 +118,22 @@ class Settlement:
     async def settle_due(self) -> int:
         """Look once at every intent that is due; return how many were looked at."""
         looked = 0
+        gate = asyncio.Semaphore(_AT_ONCE)
         while due := await self._store.due(at=self._clock.now(), limit=_BATCH):
-            for intent in due:
-                await self._look(intent)
-                looked += 1
+            await asyncio.gather(*(self._look(intent, gate) for intent in due))
+            looked += len(due)
             if len(due) < _BATCH:
                 break
         return looked
 
-    async def _look(self, intent: Intent) -> None:
+    async def _look(self, intent: Intent, gate: asyncio.Semaphore) -> None:
         try:
-            booking = await self._found_out(intent)
+            async with gate:
+                booking = await self._found_out(intent)
         except Unreadable:
             booking = self._later(intent)
+            if self._clock.now() - intent.at > _UNREADABLE_AFTER and not _is_deletion(intent):
+                booking = lost(self._booking(intent, None), intent, "not_readable", _GONE)
         except Exception:
             # One intent that cannot be settled must not keep the others waiting.
             _log.exception("settling failed (request %s)", intent.id)
@@ -210,8 +220,11 @@ class Settlement:
             for run in ear.runs.values()
             if run.created_at >= intent.at - _CLOCK_SKEW and not await self._is_known(intent, run)
         ]
+        # Two intents may look at the same thread at once; from here on nothing is waited for.
+        candidates = [run for run in candidates if run.id not in self._adopted]
         if candidates:
             first = min(candidates, key=lambda run: run.created_at)
+            self._adopted.add(first.id)
             look = Outcome(IntentState.AWAITING, look_at=self._clock.now())
             return replace(self._booking(intent, look), run=first.id, thread=thread)
         if self._clock.now() - intent.at < _GIVE_UP_AFTER:
@@ -287,19 +300,27 @@ class Settlement:
         if intent.origin.surface is Surface.DATED:
             version = f"api-version={self._sent_version()}"
             query = f"{query}&{version}" if query else version
-        await asyncio.sleep(self._pause_s)
+        await self._turn()
         try:
-            reply = await self._upstream.send(
-                intent.origin.upstream,
-                method=method,
-                path=path,
-                query=query,
-                headers=[(b"accept", b"application/json"), (b"openai-beta", b"assistants=v2")],
-                body=None,
-            )
-            return reply.status, await reply.read(_REPLY_BYTES_MAX)
-        except (NotSent, MaybeSent, ReplyBroken):
+            async with asyncio.timeout(_READ_TIMEOUT_S):
+                reply = await self._upstream.send(
+                    intent.origin.upstream,
+                    method=method,
+                    path=path,
+                    query=query,
+                    headers=[(b"accept", b"application/json"), (b"openai-beta", b"assistants=v2")],
+                    body=None,
+                )
+                return reply.status, await reply.read(_REPLY_BYTES_MAX)
+        except (NotSent, MaybeSent, ReplyBroken, TimeoutError):
             raise Unreadable from None
+
+    async def _turn(self) -> None:
+        """Wait for a turn to ask: no more than `reads_per_s` turns are given."""
+        loop = asyncio.get_running_loop()
+        turn = max(loop.time(), self._next_turn)
+        self._next_turn = turn + self._pause_s
+        await asyncio.sleep(turn - loop.time())
 
     # writing down
 

@@ -61,6 +61,7 @@ def test_the_shipped_caps_decide_as_their_cases_say(case: dict[str, Any]) -> Non
         sessions=case["sessions"],
         nano_usd=0,
         at=AT,
+        until=AT,
     )
     over = [
         claim.rule for claim in made if case["used"].get(claim.rule, 0) + claim.bound > claim.cap

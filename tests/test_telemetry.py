@@ -11,9 +11,9 @@ import pytest
 from prometheus_client import Metric, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
+from gateway.core.catalogue import CATALOGUE
 from gateway.core.errors import Code
 from gateway.core.model import Confidence, Meter, ScopeKind
-from gateway.core.operations import CATALOGUE
 from gateway.telemetry import FAULTS, OTHER, Telemetry
 from tests.conftest import needs_real
 

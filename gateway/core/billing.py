@@ -50,6 +50,10 @@ from gateway.core.sessions import Call
 
 UNKNOWN_LOOK_AFTER: Micros = 2 * SECOND
 
+# Names a container's creation among its calls; it sorts before the ids of those that came in the
+# same second, so that the creation is what opened the session.
+_CREATION = "0-create"
+
 
 @dataclass(frozen=True, slots=True)
 class Deployment:
@@ -211,7 +215,7 @@ def _container(booking: Booking, intent: Intent, ear: Ear, ending: Ending) -> Bo
         calls = tuple(
             Call(
                 Scope(intent.origin.upstream, ScopeKind.CONTAINER, name),
-                "create",
+                _CREATION,
                 created_at,
                 intent.origin,
             )

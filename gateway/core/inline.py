@@ -14,15 +14,14 @@ import base64
 import binascii
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+from gateway.core.canonical import has_nested
 from gateway.core.errors import Code, Refusal
+from gateway.core.uploads import ContentProof, UploadPolicy
 
-_IMAGES: Mapping[str, tuple[bytes, ...]] = {
-    "image/png": (b"\x89PNG\r\n\x1a\n",),
-    "image/jpeg": (b"\xff\xd8\xff",),
-    "image/gif": (b"GIF87a", b"GIF89a"),
-}
+_IMAGES: Mapping[str, str] = {"image/png": "png", "image/jpeg": "jpeg", "image/gif": "gif"}
 _FORBIDDEN = frozenset({"file_data", "file_url", "input_audio", "file_content", "content_url"})
 _FREE = frozenset({"metadata", "parameters", "schema", "arguments"})
 # Neither spaces nor backslashes nor anything outside ASCII: URL parsers read those in several ways.
@@ -30,16 +29,25 @@ _PLAIN_URL = re.compile(r"[!-\[\]-~]+")
 _DATA_URL = re.compile(r"data:([a-z]+/[a-z0-9.+-]+);base64,([A-Za-z0-9+/]*={0,2})")
 
 
-def judge_inline(body: dict[str, object], image_hosts: frozenset[str]) -> None:
+@dataclass(frozen=True, slots=True)
+class _Rules:
+    hosts: frozenset[str]
+    uploads: UploadPolicy
+
+
+def judge_inline(
+    body: dict[str, object], image_hosts: frozenset[str], uploads: UploadPolicy
+) -> None:
     """Check every picture and refuse every other content in `body`; data URLs are rewritten.
 
+    A picture in a data URL is proved like one that is uploaded, by the same policy.
     Raises:
         Refusal: a picture is not what it says, its host is not listed, or a file is inline.
     """
-    _walk(body, "", image_hosts)
+    _walk(body, "", _Rules(image_hosts, uploads))
 
 
-def _walk(node: object, where: str, hosts: frozenset[str]) -> None:
+def _walk(node: object, where: str, rules: _Rules) -> None:
     if isinstance(node, dict):
         for key, value in node.items():
             if key in _FREE:
@@ -48,35 +56,35 @@ def _walk(node: object, where: str, hosts: frozenset[str]) -> None:
             if key in _FORBIDDEN and value is not None:
                 raise _not_inline(path)
             if key == "image_url":
-                node[key] = _picture(value, path, hosts)
+                node[key] = _picture(value, path, rules)
             else:
-                _walk(value, path, hosts)
-    elif isinstance(node, list):
+                _walk(value, path, rules)
+    elif isinstance(node, list) and has_nested(node):
         for index, value in enumerate(node):
-            _walk(value, f"{where}[{index}]", hosts)
+            _walk(value, f"{where}[{index}]", rules)
 
 
-def _picture(value: object, path: str, hosts: frozenset[str]) -> object:
+def _picture(value: object, path: str, rules: _Rules) -> object:
     match value:
         case None:
             return None
         case str():
-            return _address(value, path, hosts)
+            return _address(value, path, rules)
         case dict() if isinstance(url := value.get("url"), str):
-            return {**value, "url": _address(url, f"{path}.url", hosts)}
+            return {**value, "url": _address(url, f"{path}.url", rules)}
         case _:
             raise Refusal(Code.MALFORMED_REQUEST, f"`{path[:120]}` must hold a URL", param=path)
 
 
-def _address(url: str, path: str, hosts: frozenset[str]) -> str:
+def _address(url: str, path: str, rules: _Rules) -> str:
     if url[:5].lower() == "data:":
-        return _data_url(url, path)
+        return _data_url(url, path, rules.uploads)
     try:
         parts = urlsplit(url)
         allowed = parts.scheme == "https" and parts.port in (None, 443) and "@" not in parts.netloc
     except ValueError:
         allowed, parts = False, urlsplit("")
-    if not allowed or parts.hostname not in hosts or not _PLAIN_URL.fullmatch(url):
+    if not allowed or parts.hostname not in rules.hosts or not _PLAIN_URL.fullmatch(url):
         raise Refusal(
             Code.NOT_PERMITTED,
             f"`{path[:120]}` would make Azure fetch from a host that is not listed (rule "
@@ -87,17 +95,21 @@ def _address(url: str, path: str, hosts: frozenset[str]) -> str:
     return url
 
 
-def _data_url(url: str, path: str) -> str:
+def _data_url(url: str, path: str, uploads: UploadPolicy) -> str:
     found = _DATA_URL.fullmatch(url)
     media_type = str(found.group(1)) if found else ""
-    if found is None or media_type not in _IMAGES:
+    file_type = uploads.types.get(_IMAGES.get(media_type, ""))
+    if found is None or file_type is None:
         raise _bad_picture(path, "it must be `data:image/png|jpeg|gif;base64,…`, strictly encoded")
     try:
         content = base64.b64decode(found.group(2), validate=True)
     except binascii.Error:
         raise _bad_picture(path, "its base64 is not strict") from None
-    if not content.startswith(_IMAGES[media_type]):
-        raise _bad_picture(path, f"its content is no `{media_type}`")
+    proof = ContentProof(file_type)
+    proof.feed(content)
+    verdict = proof.verdict(uploads, len(content))
+    if not verdict.permitted:
+        raise _bad_picture(path, verdict.message)
     return f"data:{media_type};base64,{base64.b64encode(content).decode()}"
 
 

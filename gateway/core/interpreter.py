@@ -18,6 +18,10 @@ from gateway.core.sessions import Call, SessionTerms, open_at
 
 RUN_LASTS_AT_MOST: Micros = 600 * SECOND
 
+# Source: Azure OpenAI, "Responses API", code interpreter (2026): a container that is not used for
+# 20 minutes is gone.
+_CONTAINER_IDLE: Micros = 1200 * SECOND
+
 
 @dataclass(frozen=True, slots=True)
 class Containers:
@@ -74,6 +78,21 @@ def check_container(body: Mapping[str, object]) -> None:
         Refusal: it asks for more than the plain form.
     """
     _check_plain(body, "")
+
+
+def is_alive(calls: tuple[Call, ...], at: Micros) -> bool:
+    """Return whether a container with these calls is certain to be there still."""
+    return any(call.at > at - _CONTAINER_IDLE for call in calls)
+
+
+def shown_containers(items: object) -> tuple[str, ...]:
+    """Return the containers that items of a response's input name, the newest last."""
+    found: list[str] = []
+    for item in items if isinstance(items, list) else ():
+        name = item.get("container_id") if isinstance(item, Mapping) else None
+        if isinstance(name, str):
+            found.append(name)
+    return tuple(found)
 
 
 def opens_session(calls: tuple[Call, ...], terms: SessionTerms, at: Micros) -> bool:

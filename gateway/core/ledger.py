@@ -308,7 +308,8 @@ class Intent:
     """What was promised before the wire, and all that settlement needs to know.
 
     `operation` is the catalogue's name. `tools_may_call` says whether the work could open a
-    session. `thread`, `run` and `response` are filled in as soon as they are heard.
+    session. `thread`, `run` and `response` are filled in as soon as they are heard. `previous` is
+    the response that a response goes on from.
     """
 
     id: str
@@ -320,6 +321,7 @@ class Intent:
     thread: str | None = None
     run: str | None = None
     response: str | None = None
+    previous: str | None = None
     state: IntentState = IntentState.OPEN
     looks: int = 0
 

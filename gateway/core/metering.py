@@ -5,7 +5,9 @@ response in a stream, in its answer, when it is fetched later. What is billed do
 that. So the meters do not know operations: they know *documents*. Whatever passes as JSON, alone,
 in a list or in a stream, is held against one table by its ``object`` (or, in a Responses stream,
 its ``type``), and what it says is noted. Ids are taken from fixed places of such documents only,
-never from text.
+never from text. Some answers carry documents that the caller wrote himself (the input of a
+response, say): so every operation states which kinds are Azure's own words in its answers, and no
+others are listened to.
 
 A meter looks and never alters, and it never fails: what it cannot read it does not note, and the
 settlement reads the object later.
@@ -38,6 +40,19 @@ _RESPONSE_ENDS = frozenset({"completed", "failed", "incomplete", "cancelled"})
 _INTERPRETERS = ("code_interpreter",)
 
 Document = Mapping[str, object]
+
+RUN_WORK = frozenset(
+    {
+        "thread",
+        "thread.run",
+        "thread.run.step",
+        "thread.run.step.delta",
+        "thread.message",
+        "thread.message.delta",
+    }
+)
+CHAT_WORK = frozenset({"chat.completion", "chat.completion.chunk"})
+EVERYTHING = RUN_WORK | CHAT_WORK | {"response", "container", "assistant", "file", "embeddings"}
 
 
 @dataclass(slots=True)
@@ -101,12 +116,16 @@ class Ear:
     error_code: str | None = None
     _steps: dict[str, Document] = field(default_factory=dict)
     _response: str | None = None
+    hears: frozenset[str] = EVERYTHING
 
     def hear(self, document: object) -> None:
-        """Note what a document says; what is not understood is passed over."""
+        """Note what a document says; what is not understood, or not to be heard, is passed over."""
         if not isinstance(document, Mapping):
             return
-        match document.get("object"):
+        kind = document.get("object")
+        if not (kind is None or kind == "list" or (isinstance(kind, str) and kind in self.hears)):
+            return
+        match kind:
             case "list":
                 self._list(document)
             case "thread.run":
@@ -133,7 +152,7 @@ class Ear:
                 self._error(document.get("error"))
 
     def _list(self, document: Document) -> None:
-        if "usage" in document:
+        if "usage" in document and "embeddings" in self.hears:
             self._chat(document)
         data = document.get("data")
         for item in data if isinstance(data, list) else ():
@@ -239,7 +258,7 @@ class Ear:
 
     def _response_event(self, document: Document) -> None:
         kind = document.get("type")
-        if isinstance(kind, str) and kind.startswith("response."):
+        if "response" in self.hears and isinstance(kind, str) and kind.startswith("response."):
             self.hear(document.get("response"))
             self._item(document.get("item"))
 
@@ -248,7 +267,11 @@ class Ear:
             self.error_code = _text(error.get("code"))
 
     def _item(self, item: object) -> None:
-        if not isinstance(item, Mapping) or item.get("type") != "code_interpreter_call":
+        if not isinstance(item, Mapping):
+            return
+        if item.get("type") == "reasoning":
+            self._object(ObjectKind.ITEM, item.get("id"))
+        if item.get("type") != "code_interpreter_call":
             return
         name, container = item.get("id"), item.get("container_id")
         response = self.responses.get(self._response or "")
@@ -279,8 +302,8 @@ class Meter:
     could not be read, so that the object must be read back.
     """
 
-    def __init__(self, *, is_stream: bool) -> None:
-        self.ear = Ear()
+    def __init__(self, *, is_stream: bool, hears: frozenset[str] = EVERYTHING) -> None:
+        self.ear = Ear(hears=hears)
         self.ended = False
         self.whole = True
         self._tap = EventTap() if is_stream else None

@@ -47,6 +47,7 @@ class ObjectKind(StrEnum):
     CONVERSATION = "conversation"
     CONTAINER = "container"
     PROMPT = "prompt"
+    ITEM = "item"
 
 
 class Meter(StrEnum):

@@ -1,4 +1,4 @@
-"""The catalogue: every operation that exists here, a row each. What has no row is refused.
+"""Operations: what a row of the catalogue says, and how a request finds its row.
 
 One table is read by everybody: the router takes the path from it, the street what kind of body to
 read, ownership which segments are ids, the meters what is billed. A new operation of Azure's is
@@ -53,7 +53,11 @@ class Bills(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """One row. `query` holds the allowed parameters; `repeatable` those that may come twice."""
+    """One row. `query` holds the allowed parameters; `repeatable` those that may come twice.
+
+    `hears` are the kinds of documents that Azure itself writes into the answer, and so the only
+    ones a meter may believe there.
+    """
 
     name: str
     method: str
@@ -67,6 +71,7 @@ class Operation:
     lists: ObjectKind | None = None
     deletes: ObjectKind | None = None
     creates: ObjectKind | None = None
+    hears: frozenset[str] = frozenset()
 
     @property
     def is_journalled(self) -> bool:
@@ -93,192 +98,11 @@ OWNED_PLACEHOLDERS: Mapping[str, ObjectKind] = {
 _ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
 _DEPLOYMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
-_PAGING = frozenset({"limit", "order", "after", "before"})
-_STEP_QUERY = frozenset({"include[]"})
-
-
-def _row(surface: Surface, name: str, method: str, path: str, **more: object) -> Operation:
-    base = "/openai/v1" if surface is Surface.V1 else "/openai"
-    return Operation(name=name, method=method, template=base + path, surface=surface, **more)  # type: ignore[arg-type]
-
-
-def _dated_rows() -> Iterable[Operation]:
-    def row(name: str, method: str, path: str, **more: object) -> Operation:
-        return _row(Surface.DATED, name, method, path, **more)
-
-    deployment = "/deployments/{deployment}"
-    yield row(
-        "chat.completions",
-        "POST",
-        f"{deployment}/chat/completions",
-        body=Body.JSON,
-        reply=Reply.STREAM,
-        bills=Bills.CHAT,
-    )
-    yield row(
-        "embeddings",
-        "POST",
-        f"{deployment}/embeddings",
-        body=Body.JSON,
-        bills=Bills.EMBEDDINGS,
-    )
-    yield from _assistant_rows()
-    yield from _thread_rows()
-    yield from _run_rows()
-
-
-def _assistant_rows() -> Iterable[Operation]:
-    def row(name: str, method: str, path: str, **more: object) -> Operation:
-        return _row(Surface.DATED, name, method, path, **more)
-
-    kind = ObjectKind.ASSISTANT
-    yield row("assistants.create", "POST", "/assistants", body=Body.JSON, creates=kind)
-    yield row("assistants.list", "GET", "/assistants", query=_PAGING, lists=kind)
-    yield row("assistants.get", "GET", "/assistants/{assistant}")
-    yield row("assistants.modify", "POST", "/assistants/{assistant}", body=Body.JSON)
-    yield row("assistants.delete", "DELETE", "/assistants/{assistant}", deletes=kind)
-
-
-def _thread_rows() -> Iterable[Operation]:
-    def row(name: str, method: str, path: str, **more: object) -> Operation:
-        return _row(Surface.DATED, name, method, path, **more)
-
-    thread, message = "/threads/{thread}", "/threads/{thread}/messages/{message}"
-    kind = ObjectKind.THREAD
-    yield row("threads.create", "POST", "/threads", body=Body.OPTIONAL_JSON, creates=kind)
-    yield row("threads.get", "GET", thread)
-    yield row("threads.modify", "POST", thread, body=Body.JSON)
-    yield row("threads.delete", "DELETE", thread, deletes=kind)
-    yield row("messages.create", "POST", f"{thread}/messages", body=Body.JSON)
-    yield row("messages.list", "GET", f"{thread}/messages", query=_PAGING | {"run_id"})
-    yield row("messages.get", "GET", message)
-    yield row("messages.modify", "POST", message, body=Body.JSON)
-    yield row("messages.delete", "DELETE", message)
-
-
-def _run_rows() -> Iterable[Operation]:
-    def row(name: str, method: str, path: str, **more: object) -> Operation:
-        return _row(Surface.DATED, name, method, path, repeatable=_STEP_QUERY, **more)
-
-    runs, run = "/threads/{thread}/runs", "/threads/{thread}/runs/{run}"
-    yield row(
-        "threads.create_and_run",
-        "POST",
-        "/threads/runs",
-        body=Body.JSON,
-        reply=Reply.STREAM,
-        bills=Bills.RUN,
-        creates=ObjectKind.THREAD,
-    )
-    yield row(
-        "runs.create",
-        "POST",
-        runs,
-        body=Body.JSON,
-        reply=Reply.STREAM,
-        bills=Bills.RUN,
-        query=_STEP_QUERY,
-    )
-    yield row("runs.list", "GET", runs, query=_PAGING)
-    yield row("runs.get", "GET", run)
-    yield row("runs.modify", "POST", run, body=Body.JSON)
-    yield row("runs.cancel", "POST", f"{run}/cancel", body=Body.OPTIONAL_JSON)
-    yield row(
-        "runs.submit_tool_outputs",
-        "POST",
-        f"{run}/submit_tool_outputs",
-        body=Body.JSON,
-        reply=Reply.STREAM,
-    )
-    yield row("steps.list", "GET", f"{run}/steps", query=_PAGING | _STEP_QUERY)
-    yield row("steps.get", "GET", f"{run}/steps/{{step}}", query=_STEP_QUERY)
-
-
-def _file_rows(surface: Surface) -> Iterable[Operation]:
-    def row(name: str, method: str, path: str, **more: object) -> Operation:
-        return _row(surface, name, method, path, **more)
-
-    kind = ObjectKind.FILE
-    yield row("files.create", "POST", "/files", body=Body.UPLOAD, creates=kind)
-    yield row("files.list", "GET", "/files", query=_PAGING | {"purpose"}, lists=kind)
-    yield row("files.get", "GET", "/files/{file}")
-    yield row("files.content", "GET", "/files/{file}/content", reply=Reply.BYTES)
-    yield row("files.delete", "DELETE", "/files/{file}", deletes=kind)
-
-
-def _response_rows(surface: Surface) -> Iterable[Operation]:
-    def row(name: str, method: str, path: str, **more: object) -> Operation:
-        return _row(surface, name, method, path, **more)
-
-    one, include = "/responses/{response}", frozenset({"include", "include[]"})
-    kind = ObjectKind.RESPONSE
-    yield row(
-        "responses.create",
-        "POST",
-        "/responses",
-        body=Body.JSON,
-        reply=Reply.STREAM,
-        bills=Bills.RESPONSE,
-        creates=kind,
-    )
-    yield row("responses.get", "GET", one, query=include, repeatable=include)
-    yield row("responses.delete", "DELETE", one, deletes=kind)
-    yield row("responses.cancel", "POST", f"{one}/cancel", body=Body.OPTIONAL_JSON)
-    yield row(
-        "responses.input_items",
-        "GET",
-        f"{one}/input_items",
-        query=_PAGING | include,
-        repeatable=include,
-    )
-
-
-def _v1_rows() -> Iterable[Operation]:
-    def row(name: str, method: str, path: str, **more: object) -> Operation:
-        return _row(Surface.V1, name, method, path, **more)
-
-    yield row(
-        "chat.completions",
-        "POST",
-        "/chat/completions",
-        body=Body.JSON,
-        reply=Reply.STREAM,
-        bills=Bills.CHAT,
-    )
-    yield row("embeddings", "POST", "/embeddings", body=Body.JSON, bills=Bills.EMBEDDINGS)
-    one, content = "/containers/{container}", "/containers/{container}/files/{container_file}"
-    kind = ObjectKind.CONTAINER
-    yield row(
-        "containers.create",
-        "POST",
-        "/containers",
-        body=Body.JSON,
-        bills=Bills.CONTAINER,
-        creates=kind,
-    )
-    yield row("containers.list", "GET", "/containers", query=_PAGING, lists=kind)
-    yield row("containers.get", "GET", one)
-    yield row("containers.delete", "DELETE", one, deletes=kind)
-    yield row("containers.files.list", "GET", f"{one}/files", query=_PAGING)
-    yield row("containers.files.get", "GET", content)
-    yield row("containers.files.content", "GET", f"{content}/content", reply=Reply.BYTES)
-    yield row("containers.files.delete", "DELETE", content)
-
-
-CATALOGUE: tuple[Operation, ...] = (
-    *_dated_rows(),
-    *_file_rows(Surface.DATED),
-    *_response_rows(Surface.DATED),
-    *_v1_rows(),
-    *_file_rows(Surface.V1),
-    *_response_rows(Surface.V1),
-)
-
 
 class Catalogue:
     """Finds the row of a request."""
 
-    def __init__(self, rows: Iterable[Operation] = CATALOGUE) -> None:
+    def __init__(self, rows: Iterable[Operation]) -> None:
         self._by_length: dict[int, list[tuple[tuple[str, ...], Operation]]] = {}
         for row in rows:
             parts = tuple(row.template[1:].split("/"))

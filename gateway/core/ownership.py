@@ -16,6 +16,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from gateway.core.canonical import has_nested
 from gateway.core.errors import Code, Refusal
 from gateway.core.model import ObjectKind
 from gateway.core.operations import OWNED_PLACEHOLDERS, Match
@@ -95,6 +96,7 @@ def _walk(node: object, where: str, depth: int) -> Iterator[Reference]:
     if depth > _DEPTH_MAX:
         raise Refusal(Code.INVALID_JSON, f"the body is nested deeper than {_DEPTH_MAX} levels")
     if isinstance(node, Mapping):
+        yield from _reasoning(node, where)
         for key, value in node.items():
             if key in _FREE:
                 continue
@@ -106,9 +108,19 @@ def _walk(node: object, where: str, depth: int) -> Iterator[Reference]:
                 yield from _walk(value, path, depth + 1)
             else:
                 yield from _named(kind, value, path, depth + 1)
-    elif isinstance(node, list):
+    elif isinstance(node, list) and has_nested(node):
         for index, value in enumerate(node):
             yield from _walk(value, f"{where}[{index}]", depth + 1)
+
+
+def _reasoning(node: Mapping[str, object], where: str) -> Iterator[Reference]:
+    """A reasoning item is looked up by its id, unless it brings its content along."""
+    name = node.get("id")
+    if node.get("type") == "reasoning" and not node.get("encrypted_content"):
+        if isinstance(name, str) and 0 < len(name) <= _ID_CHARS_MAX:
+            yield Reference(ObjectKind.ITEM, name, f"{where}.id")
+        elif name is not None:
+            raise _no_id(f"{where}.id")
 
 
 def _named(kind: ObjectKind, value: object, path: str, depth: int) -> Iterator[Reference]:

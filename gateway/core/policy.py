@@ -78,15 +78,18 @@ def claims(
     sessions: int,
     nano_usd: NanoUsd,
     at: Micros,
+    until: Micros,
 ) -> tuple[Claim, ...]:
     """Return what a request that may open `sessions` and cost `nano_usd` claims under the caps.
 
     A request that can cost nothing of a unit has no claim on it: it passes even over the cap. There
     is one claim per balance: a cap that names the team stands in the place of the general one.
+    What the request costs counts when it happens, which may be as late as `until`: if a day or
+    month ends before that, the claim is on both.
     """
     bounds = {Unit.SESSIONS: sessions, Unit.NANO_USD: nano_usd}
     in_force: dict[Balance, Cap] = {}
-    for cap, balance in _concerned(policy, team=team, scope=scope, at=at):
+    for cap, balance in _concerned(policy, team=team, scope=scope, moments=(at, until)):
         known = in_force.get(balance)
         if known is None or _precedence(cap) < _precedence(known):
             in_force[balance] = cap
@@ -103,7 +106,7 @@ def _precedence(cap: Cap) -> tuple[bool, int]:
 
 
 def _concerned(
-    policy: SpendPolicy, *, team: str, scope: Scope | None, at: Micros
+    policy: SpendPolicy, *, team: str, scope: Scope | None, moments: tuple[Micros, Micros]
 ) -> Iterator[tuple[Cap, Balance]]:
     for cap in policy.caps:
         if cap.team is not None and cap.team != team:
@@ -119,7 +122,8 @@ def _concerned(
                 account = scope_account(scope)
             case _:
                 assert_never(cap.subject)
-        yield cap, Balance(account, cap.unit, cap.period, window_start(cap.period, at))
+        for start in {window_start(cap.period, moment): None for moment in moments}:
+            yield cap, Balance(account, cap.unit, cap.period, start)
 
 
 def check_tools(policy: ModelPolicy, tools: object, *, param: str = "tools") -> frozenset[str]:

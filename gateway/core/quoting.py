@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from gateway.core.canonical import has_nested
 from gateway.core.errors import Code, Refusal
 from gateway.core.ledger import QuoteLine
 from gateway.core.model import Meter, ScopeKind, Usage
@@ -80,7 +81,9 @@ def _names_file(node: object) -> bool:
         if node.get("type") in ("input_file", "file"):
             return True
         return any(_names_file(value) for value in node.values())
-    return isinstance(node, list) and any(_names_file(value) for value in node)
+    if not isinstance(node, list) or not has_nested(node):
+        return False
+    return any(_names_file(value) for value in node)
 
 
 def _answers(body: Mapping[str, object]) -> int:
@@ -116,6 +119,6 @@ def _count_pictures(node: object) -> int:
     if isinstance(node, Mapping):
         own = 1 if ("image_url" in node or "image_file" in node or "file_id" in node) else 0
         return own + sum(_count_pictures(value) for value in node.values())
-    if isinstance(node, list):
+    if isinstance(node, list) and has_nested(node):
         return sum(_count_pictures(value) for value in node)
     return 0

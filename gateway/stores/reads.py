@@ -88,6 +88,15 @@ def intent_of_response(
     return _one(connection.execute(query, (upstream, response)))
 
 
+def containers_of(connection: sqlite3.Connection, *, upstream: str, response: str) -> list[str]:
+    """Return the containers that calls of a response named."""
+    query = """
+    SELECT DISTINCT scope_id FROM calls
+    WHERE scope_upstream = ? AND response = ? AND scope_kind = 'container' ORDER BY scope_id
+    """
+    return [name for (name,) in connection.execute(query, (upstream, response))]
+
+
 def due(connection: sqlite3.Connection, *, at: Micros, limit: int) -> list[Intent]:
     """Return unsettled intents whose time to be looked at has come, oldest first."""
     query = """

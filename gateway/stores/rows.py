@@ -161,6 +161,7 @@ def values_of_intent(intent: Intent, claims: Iterable[Claim]) -> Values:
         "quote": json.dumps([_list_of_line(line) for line in intent.quote]),
         "claims": json.dumps([_list_of_claim(claim) for claim in claims]),
         "tools_may_call": int(intent.tools_may_call),
+        "previous": intent.previous,
         "thread": intent.thread,
         "run": intent.run,
         "response": intent.response,
@@ -181,6 +182,7 @@ def intent_of(row: sqlite3.Row) -> Intent:
             for meter, quantity, nano_usd, price_id in json.loads(row["quote"])
         ),
         tools_may_call=bool(row["tools_may_call"]),
+        previous=row["previous"],
         thread=row["thread"],
         run=row["run"],
         response=row["response"],

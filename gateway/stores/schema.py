@@ -59,6 +59,7 @@ _FIRST = (
         quote TEXT NOT NULL,
         claims TEXT NOT NULL,
         tools_may_call INTEGER NOT NULL,
+        previous TEXT,
         thread TEXT,
         run TEXT,
         response TEXT,
@@ -139,6 +140,7 @@ _FIRST = (
         PRIMARY KEY (scope_upstream, scope_kind, scope_id, key)
     ) STRICT, WITHOUT ROWID
     """,
+    "CREATE INDEX calls_response ON calls (scope_upstream, response, scope_id)",
     """
     CREATE TABLE sessions (
         scope_upstream TEXT NOT NULL,

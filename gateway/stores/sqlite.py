@@ -83,6 +83,16 @@ class SqliteStore(Store):
             raise
         return None
 
+    async def defer(self, intent: Intent, booking: Booking) -> None:
+        """See `Store.defer`."""
+        now, deleted = self._clock.now(), booking.deleted
+
+        def job(connection: sqlite3.Connection) -> None:
+            intents.reserve(connection, intent, (), boot=self._boot)
+            bookings.book(connection, booking, recorded_at=now)
+
+        await self._writer.submit(job, committed=lambda: self._owners.forget(deleted))
+
     async def book(self, booking: Booking) -> Sequence[Posting]:
         """See `Store.book`. Giving up waiting does not undo a booking.
 
@@ -141,6 +151,12 @@ class SqliteStore(Store):
             lambda connection: reads.intent_of_response(
                 connection, upstream=upstream, response=response
             )
+        )
+
+    async def containers_of(self, *, upstream: str, response: str) -> Sequence[str]:
+        """See `Store.containers_of`."""
+        return await self._read(
+            lambda connection: reads.containers_of(connection, upstream=upstream, response=response)
         )
 
     async def due(self, *, at: Micros, limit: int) -> Sequence[Intent]:

@@ -401,7 +401,7 @@ def test_a_container_that_was_created_is_a_session_from_its_creation() -> None:
     booking = booked(Bills.CONTAINER, heard)
     assert booking.outcome == Outcome(IntentState.SETTLED, status=200)
     assert booking.calls == (
-        Call(Scope("azure", ScopeKind.CONTAINER, "cntr_1"), "create", AT + 3 * SECOND, ORIGIN),
+        Call(Scope("azure", ScopeKind.CONTAINER, "cntr_1"), "0-create", AT + 3 * SECOND, ORIGIN),
     )
     assert booking.charges == ()
 

@@ -108,9 +108,19 @@ def test_nesting_up_to_the_limit_passes() -> None:
 
 
 def test_a_body_of_more_values_than_the_limit_is_refused() -> None:
-    inner = b",".join([b"0"] * (NODES_MAX - 1))
+    inner = b",".join([b"{}"] * (NODES_MAX - 1))
     assert len(parse_object(b'{"a":[' + inner + b"]}")) == 1
-    assert str(NODES_MAX) in refusal(b'{"a":[0,' + inner + b"]}").refused.message
+    assert str(NODES_MAX) in refusal(b'{"a":[{},' + inner + b"]}").refused.message
+
+
+def test_tokens_to_embed_may_be_many_since_a_plain_list_holds_no_field() -> None:
+    numbers = b",".join([b"7"] * (4 * NODES_MAX))
+    assert len(parse_object(b'{"input":[[' + numbers + b"],[1]]}")) == 1
+
+
+@pytest.mark.parametrize("numbers", [b"1,1e400", b"1e400", b"[1,-1e400]", b"null,1e400"])
+def test_an_infinity_is_found_in_a_plain_list_too(numbers: bytes) -> None:
+    assert "no double" in refusal(b'{"input":[' + numbers + b"]}").refused.message
 
 
 def test_a_refusal_says_where_and_quotes_nothing_of_the_body() -> None:

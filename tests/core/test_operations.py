@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.core.catalogue import CATALOGUE
 from gateway.core.errors import Code, Refusal
-from gateway.core.operations import CATALOGUE, OWNED_PLACEHOLDERS, Bills, Catalogue, Operation
+from gateway.core.operations import OWNED_PLACEHOLDERS, Bills, Catalogue, Operation
 from gateway.core.operations import check_query as checked
 from gateway.core.target import parse_target
 
@@ -26,7 +27,7 @@ EXAMPLES = {
     "container_file": "cfile_abc",
     "deployment": "gpt-4.1-mini",
 }
-catalogue = Catalogue()
+catalogue = Catalogue(CATALOGUE)
 
 
 def rendered(row: Operation, examples: dict[str, str] = EXAMPLES) -> str:

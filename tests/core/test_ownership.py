@@ -6,12 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.core.catalogue import CATALOGUE
 from gateway.core.errors import Code, Refusal
 from gateway.core.model import ObjectKind
-from gateway.core.operations import CATALOGUE, Catalogue, Match
+from gateway.core.operations import Catalogue, Match
 from gateway.core.ownership import references
 
-THREADS = Catalogue().match("POST", ("openai", "threads"))
+THREADS = Catalogue(CATALOGUE).match("POST", ("openai", "threads"))
 FILE, STORE = ObjectKind.FILE, ObjectKind.VECTOR_STORE
 CONTAINER, RESPONSE = ObjectKind.CONTAINER, ObjectKind.RESPONSE
 
@@ -161,7 +162,7 @@ def test_deep_nesting_is_refused_and_does_not_crash(kind: str) -> None:
 
 
 def test_an_object_named_in_several_places_is_asked_about_once() -> None:
-    match = Catalogue().match("POST", ("openai", "threads", "t", "messages"))
+    match = Catalogue(CATALOGUE).match("POST", ("openai", "threads", "t", "messages"))
     found = references(
         match, (), {"thread_id": "t", "file_ids": ["f"], "attachments": [{"file_id": "f"}]}
     )
@@ -186,19 +187,19 @@ PATHS = [
 def test_ids_of_the_path_are_found_and_what_lives_inside_shares_the_owner(
     method: str, path: str, found: list[tuple[ObjectKind, str]]
 ) -> None:
-    match = Catalogue().match(method, tuple(path.split("/")))
+    match = Catalogue(CATALOGUE).match(method, tuple(path.split("/")))
     assert [(each.kind, each.id) for each in references(match, (), None)] == found
 
 
 @pytest.mark.parametrize("cursor", ["after", "before"])
 def test_a_cursor_over_the_whole_resource_names_an_object(cursor: str) -> None:
-    match = Catalogue().match("GET", ("openai", "files"))
+    match = Catalogue(CATALOGUE).match("GET", ("openai", "files"))
     (found,) = references(match, (("limit", "2"), (cursor, "f")), None)
     assert (found.kind, found.id, found.param) == (FILE, "f", cursor)
 
 
 def test_a_cursor_inside_a_thread_names_no_object_of_its_own() -> None:
-    match = Catalogue().match("GET", ("openai", "threads", "t", "messages"))
+    match = Catalogue(CATALOGUE).match("GET", ("openai", "threads", "t", "messages"))
     assert [each.id for each in references(match, (("after", "msg_1"),), None)] == ["t"]
 
 

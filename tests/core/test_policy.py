@@ -32,7 +32,13 @@ def cap(subject: Subject, period: Period, **changes: object) -> Cap:
 
 def balances(caps: list[Cap], *, team: str = "blue", scope: Scope | None = THREAD) -> list[Balance]:
     made = claims(
-        SpendPolicy(caps=tuple(caps)), team=team, scope=scope, sessions=1, nano_usd=7, at=AT
+        SpendPolicy(caps=tuple(caps)),
+        team=team,
+        scope=scope,
+        sessions=1,
+        nano_usd=7,
+        at=AT,
+        until=AT,
     )
     return [claim.balance for claim in made]
 
@@ -74,7 +80,7 @@ def test_each_claim_carries_the_bound_of_its_unit_the_ceiling_and_the_rule() -> 
             cap(Subject.TEAM, Period.DAY, rule="money", ceiling=900, unit=Unit.NANO_USD),
         )
     )
-    made = claims(policy, team="blue", scope=None, sessions=2, nano_usd=70, at=AT)
+    made = claims(policy, team="blue", scope=None, sessions=2, nano_usd=70, at=AT, until=AT)
     assert [(claim.rule, claim.bound, claim.cap) for claim in made] == [
         ("sessions", 2, 3),
         ("money", 70, 900),
@@ -94,7 +100,9 @@ def test_a_request_that_can_use_nothing_of_a_unit_claims_nothing_of_it(
             cap(Subject.TEAM, Period.DAY, rule="money", ceiling=0, unit=Unit.NANO_USD),
         )
     )
-    made = claims(policy, team="blue", scope=None, sessions=sessions, nano_usd=nano_usd, at=AT)
+    made = claims(
+        policy, team="blue", scope=None, sessions=sessions, nano_usd=nano_usd, at=AT, until=AT
+    )
     assert [claim.rule for claim in made] == rules
 
 
@@ -157,3 +165,20 @@ def test_no_spelling_but_the_listed_one_passes(word: str) -> None:
     else:
         with pytest.raises(Refusal):
             check_tools(TOOLS, [{"type": word}])
+
+
+DAY_END = 1_795_478_400 * 1_000_000  # 2026-11-24T00:00:00Z
+
+
+def test_what_may_happen_after_midnight_is_claimed_on_both_days() -> None:
+    policy = SpendPolicy(caps=(cap(Subject.TEAM, Period.DAY), cap(Subject.TEAM, Period.MONTH)))
+    made = claims(
+        policy, team="blue", scope=None, sessions=1, nano_usd=0, at=DAY_END - 1, until=DAY_END
+    )
+    days = [claim.balance.window_start for claim in made if claim.balance.period is Period.DAY]
+    assert days == [DAY_END - 86_400_000_000, DAY_END]
+    assert len(made) == 3
+    before = claims(
+        policy, team="blue", scope=None, sessions=1, nano_usd=0, at=DAY_END - 2, until=DAY_END - 1
+    )
+    assert len(before) == 2

@@ -9,8 +9,9 @@ from typing import Any
 import httpx
 import pytest
 
+from gateway.core.catalogue import CATALOGUE
 from gateway.core.model import Surface
-from gateway.core.operations import CATALOGUE, OWNED_PLACEHOLDERS, Body, Operation
+from gateway.core.operations import OWNED_PLACEHOLDERS, Body, Operation
 from tests.street.living import AUTO, VERSION, Street
 
 pytestmark = pytest.mark.anyio
