@@ -105,7 +105,12 @@ async def read_json(
 
 
 async def read_upload(
-    receive: Receive, headers: Mapping[bytes, bytes], policy: UploadPolicy, spool: Spool
+    receive: Receive,
+    headers: Mapping[bytes, bytes],
+    policy: UploadPolicy,
+    spool: Spool,
+    *,
+    team: str,
 ) -> Upload:
     """Return the judged upload; its file is open in the spool and the caller's to close.
 
@@ -116,7 +121,7 @@ async def read_upload(
     check_encoding(headers)
     content_type = headers.get(b"content-type", b"").decode("latin-1")
     reader = FormReader(boundary_of(content_type), FormLimits(file_bytes_max=policy.file_bytes_max))
-    desk = _Desk(policy, spool)
+    desk = _Desk(policy, spool, team)
     try:
         async for chunk in _chunks(receive):
             for event in reader.feed(chunk):
@@ -158,9 +163,10 @@ def _too_large(limit_bytes: int) -> NoReturn:
 class _Desk:
     """Takes a form's parts as they come and judges the file among them."""
 
-    def __init__(self, policy: UploadPolicy, spool: Spool) -> None:
+    def __init__(self, policy: UploadPolicy, spool: Spool, team: str) -> None:
         self._policy = policy
         self._spool = spool
+        self._team = team
         self._fields: dict[str, str] = {}
         self._part: PartBegins | None = None
         self._value = bytearray()
@@ -203,7 +209,7 @@ class _Desk:
         self._demand(judge_name(self._policy, self._declared()))
         file_type = self._policy.types[extension_of(part.filename)]
         self._proof = ContentProof(file_type) if file_type.proof in STREAMED else None
-        self._file = self._spool.open()
+        self._file = self._spool.open(self._team)
 
     def _data(self, data: bytes) -> None:
         if self._part is None or self._part.filename is None:

@@ -145,7 +145,9 @@ class Street:
         )
         visit.upstream, visit.asked = asked.upstream, asked
         if operation.body is Body.UPLOAD:
-            asked.upload = await read_upload(receive, headers, policies.uploads, house.spool)
+            asked.upload = await read_upload(
+                receive, headers, policies.uploads, house.spool, team=caller.team
+            )
             await keep_permission(house, asked)
         else:
             body = await read_json(

@@ -19,6 +19,7 @@ import hashlib
 import io
 import os
 import tempfile
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -47,12 +48,17 @@ class SpoolChanged(SpoolFault):
 
 
 class Spool:
-    """A directory with a quota. `quota_bytes` holds for all open files together."""
+    """A directory with a quota. `quota_bytes` holds for all open files together.
+
+    Nobody who is named when a file is opened may hold more than half of it, so that one team's
+    uploads leave room for the others'. It should be twice the largest file, or more.
+    """
 
     def __init__(self, directory: Path, quota_bytes: int) -> None:
         self._directory = directory
         self._quota_bytes = quota_bytes
         self._used_bytes = 0
+        self._used_by: Counter[str] = Counter()
 
     @property
     def used_bytes(self) -> int:
@@ -77,20 +83,28 @@ class Spool:
             raise SpoolFault(f"the spool directory cannot be used: {fault.strerror}") from fault
         return len(left)
 
-    def open(self) -> SpoolFile:
-        """Return a new, empty file; close it whatever happens."""
-        return SpoolFile(self)
+    def open(self, owner: str | None = None) -> SpoolFile:
+        """Return a new, empty file of `owner`'s; close it whatever happens."""
+        return SpoolFile(self, owner)
 
-    def _take(self, size_bytes: int) -> None:
-        if self._used_bytes + size_bytes > self._quota_bytes:
-            raise SpoolFull(
-                f"uploads in progress hold `{self._used_bytes}` bytes of `{self._quota_bytes}`, "
-                f"`{size_bytes}` more do not fit"
-            )
+    def _take(self, size_bytes: int, owner: str | None) -> None:
+        limits = [(self._used_bytes, self._quota_bytes)]
+        if owner is not None:
+            limits.append((self._used_by[owner], self._quota_bytes // 2))
+        for used, limit in limits:
+            if used + size_bytes > limit:
+                raise SpoolFull(
+                    f"uploads in progress hold `{used}` bytes of `{limit}`, "
+                    f"`{size_bytes}` more do not fit"
+                )
+        self._add(size_bytes, owner)
+
+    def _add(self, size_bytes: int, owner: str | None) -> None:
         self._used_bytes += size_bytes
-
-    def _give_back(self, size_bytes: int) -> None:
-        self._used_bytes -= size_bytes
+        if owner is not None:
+            self._used_by[owner] += size_bytes
+            if not self._used_by[owner]:
+                del self._used_by[owner]
 
     def _create(self) -> BinaryIO:
         """Return a file on disk that no other process can open."""
@@ -101,8 +115,9 @@ class Spool:
 class SpoolFile:
     """One upload. It is written, then read any number of times, then closed."""
 
-    def __init__(self, spool: Spool) -> None:
+    def __init__(self, spool: Spool, owner: str | None = None) -> None:
         self._spool = spool
+        self._owner = owner
         self._file: BinaryIO = io.BytesIO()
         self._is_on_disk = False
         self._size_bytes = 0
@@ -125,7 +140,7 @@ class SpoolFile:
             SpoolFull: the quota or the disk is full.
             SpoolFault: the disk failed. After either the file is only good for closing.
         """
-        self._spool._take(len(chunk))
+        self._spool._take(len(chunk), self._owner)
         self._size_bytes += len(chunk)
         self._hash.update(chunk)
         try:
@@ -161,7 +176,7 @@ class SpoolFile:
         """Free the content and its share of the quota; closing twice is harmless."""
         if self._file.closed:
             return
-        self._spool._give_back(self._size_bytes)
+        self._spool._add(-self._size_bytes, self._owner)
         self._file.close()
 
     def __enter__(self) -> Self:

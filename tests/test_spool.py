@@ -240,3 +240,21 @@ def test_a_sweep_removes_what_dead_processes_left_and_nothing_else(tmp_path: Pat
 def test_the_directory_is_made_for_its_owner_alone(tmp_path: Path) -> None:
     Spool(tmp_path / "a" / "b", QUOTA_BYTES).sweep()
     assert (tmp_path / "a" / "b").stat().st_mode & 0o777 == 0o700
+
+
+def test_one_owner_may_hold_half_of_the_quota_and_leaves_the_rest_to_the_others(
+    tmp_path: Path,
+) -> None:
+    spool = Spool(tmp_path / "spool", 100)
+    spool.sweep()
+    mine, more, yours = spool.open("mine"), spool.open("mine"), spool.open("yours")
+    mine.write(b"x" * 30)
+    more.write(b"x" * 20)
+    with pytest.raises(SpoolFull, match="`50` bytes of `50`"):
+        more.write(b"x")
+    yours.write(b"x" * 50)
+    mine.close()
+    more.write(b"x" * 30)
+    more.close()
+    yours.close()
+    assert spool.used_bytes == 0

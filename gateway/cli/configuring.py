@@ -34,12 +34,13 @@ def init(
 
 def config_check(
     file: Annotated[
-        Path, typer.Argument(metavar="[FILE]", help="The file to check.", show_default=True)
-    ] = DEFAULT_CONFIG,
+        Path | None,
+        typer.Argument(metavar="[FILE]", help="The file to check; gateway.toml if there is one."),
+    ] = None,
 ) -> None:
     """Check a gateway.toml with its policies; print every fault.
 
-    The environment is checked too, as `serve` would.
+    The environment is checked too, and alone where there is no file, as `serve` would.
 
     \b
     Example:
@@ -52,10 +53,12 @@ def config_check(
 
     faults: list[str] = []
     settings = None
+    path = file or (DEFAULT_CONFIG if DEFAULT_CONFIG.exists() else None)
     try:
-        settings = load_settings(file, os.environ)
+        settings = load_settings(path, os.environ)
     except SettingsFaults as found:
-        faults += [f"{file.name}: {fault}" for fault in found.faults]
+        where = f"{path.name}: " if path is not None else ""
+        faults += [f"{where}{fault}" for fault in found.faults]
     if settings is not None:
         try:
             teams = [team.id for team in settings.teams]

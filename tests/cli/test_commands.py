@@ -173,3 +173,20 @@ def test_the_simulator_serves_until_it_is_told_to_stop(tmp_path: Path) -> None:
         assert invoice["total_nano_usd"] == 0
         process.terminate()
         assert process.wait(timeout=30) == 0
+
+
+def test_config_check_does_without_a_file_as_serve_does(
+    run: Callable[..., Ran], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("AZURE_OPENAI_ENDPOINT", "AZURE_OPENAI_API_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    missing = run("config", "check")
+    assert missing.code == 2
+    assert "AZURE_OPENAI_ENDPOINT" in missing.err
+
+    monkeypatch.setenv("AZURE_OPENAI_ENDPOINT", "https://resource.example")
+    monkeypatch.setenv("AZURE_OPENAI_API_KEY", "a-key")
+    found = run("config", "check")
+    assert (found.code, found.err) == (0, "")
+    assert found.out.startswith("ok: 1 upstreams, 0 deployments, 1 teams")
