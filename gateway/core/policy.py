@@ -12,7 +12,7 @@ watches (a shell, a remote server, a search engine).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import assert_never
@@ -89,14 +89,14 @@ def claims(
     """
     bounds = {Unit.SESSIONS: sessions, Unit.NANO_USD: nano_usd}
     in_force: dict[Balance, Cap] = {}
-    for cap, balance in _concerned(policy, team=team, scope=scope, moments=(at, until)):
+    caps = [cap for cap in policy.caps if bounds[cap.unit] > 0]
+    for cap, balance in _concerned(caps, team=team, scope=scope, moments=(at, until)):
         known = in_force.get(balance)
         if known is None or _precedence(cap) < _precedence(known):
             in_force[balance] = cap
     return tuple(
         Claim(balance=balance, bound=bounds[cap.unit], cap=cap.ceiling, rule=cap.rule)
         for balance, cap in in_force.items()
-        if bounds[cap.unit] > 0
     )
 
 
@@ -106,9 +106,9 @@ def _precedence(cap: Cap) -> tuple[bool, int]:
 
 
 def _concerned(
-    policy: SpendPolicy, *, team: str, scope: Scope | None, moments: tuple[Micros, Micros]
+    caps: Iterable[Cap], *, team: str, scope: Scope | None, moments: tuple[Micros, Micros]
 ) -> Iterator[tuple[Cap, Balance]]:
-    for cap in policy.caps:
+    for cap in caps:
         if cap.team is not None and cap.team != team:
             continue
         match cap.subject:

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from decimal import ROUND_HALF_EVEN, Decimal
+from functools import lru_cache
 
 from gateway.core.model import (
     SECOND,
@@ -89,8 +90,18 @@ class PriceBook:
 
 
 def _amount(usd_per_mtok: Decimal, count: int) -> NanoUsd:
+    whole = _whole_nano_per_token(usd_per_mtok)
+    if whole is not None:
+        return whole * count
     exact = usd_per_mtok * count * NANO_PER_USD / _TOKENS_PER_PRICE
     return int(exact.quantize(Decimal(1), rounding=ROUND_HALF_EVEN))
+
+
+@lru_cache(maxsize=1024)
+def _whole_nano_per_token(usd_per_mtok: Decimal) -> NanoUsd | None:
+    """Return a rate in nano-USD per token if it is a whole number, as nearly all are."""
+    exact = usd_per_mtok * NANO_PER_USD / _TOKENS_PER_PRICE
+    return int(exact) if exact == exact.to_integral_value() else None
 
 
 def nano_usd(usd: str) -> NanoUsd:
