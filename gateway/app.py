@@ -271,13 +271,10 @@ async def serve(settings: Settings, policies: Policies) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop.set)
         loop.add_signal_handler(signal.SIGHUP, reload, gateway.house, settings)
-        _log.warning(
-            "serving callers on %s:%s, operators on %s:%s",
-            settings.listen.data_host,
-            gateway.data_port,
-            settings.listen.admin_host,
-            gateway.admin_port,
-        )
+        scheme = "https" if settings.listen.tls_cert else "http"
+        callers = f"{scheme}://{settings.listen.data_host}:{gateway.data_port}"
+        operators = f"http://{settings.listen.admin_host}:{gateway.admin_port}"
+        _log.warning("serving callers on %s, operators on %s", callers, operators)
         await stop.wait()
 
 

@@ -87,15 +87,7 @@ class Bookkeeper:
         asked = hold.asked
         if not (ear.runs or ear.calls or ear.responses or ear.objects):
             return
-        reader = Origin(
-            team=asked.caller.team,
-            key=asked.caller.key,
-            upstream=asked.upstream,
-            surface=asked.operation.surface,
-            deployment=None,
-            model=None,
-            request=asked.id,
-        )
+        reader = asked.origin()
         payers = await self._payers(ear, reader)
         terms = self._rates().book.terms
         calls = tuple(

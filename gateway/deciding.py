@@ -15,16 +15,14 @@ from gateway.core.billing import Deployment
 from gateway.core.errors import Code, Refusal, not_found
 from gateway.core.inline import judge_inline
 from gateway.core.interpreter import (
-    Containers,
     check_container,
     containers_of,
     effective_tools,
     is_alive,
     opens_session,
     run_may_call,
-    shown_containers,
 )
-from gateway.core.model import Scope, ScopeKind
+from gateway.core.model import ObjectId, ObjectKind, Scope, ScopeKind
 from gateway.core.operations import Bills
 from gateway.core.policy import check_tools
 from gateway.core.unmetered import check_unmetered
@@ -179,10 +177,9 @@ async def _response(house: House, asked: Asked, body: dict[str, object]) -> Perm
     containers = containers_of(body)
     if not containers.named and not containers.automatic:
         return Permit(asked, deployment=deployment)
-    used = await _used_before(house, asked, body) if containers.automatic else None
-    if used is not None:
-        # Azure takes up the container it finds in the context, so there is none that stays hidden.
-        containers = Containers((*containers.named, used), 0)
+    # Azure takes up a living container that the context has shown; then there is none that stays
+    # hidden. A session is held all the same: nobody knows beforehand which it will be.
+    is_shown = containers.automatic > 0 and await _is_shown(house, asked, body)
     sessions = containers.automatic
     scopes = [_new_scope(asked, ScopeKind.CONTAINER)] if containers.automatic else []
     for name in containers.named:
@@ -191,28 +188,35 @@ async def _response(house: House, asked: Asked, body: dict[str, object]) -> Perm
     return Permit(
         asked,
         deployment,
-        tools_may_call=containers.automatic > 0,
+        tools_may_call=containers.automatic > 0 and not is_shown,
         sessions=sessions,
         scopes=tuple(scopes),
         session_state="reserved" if sessions else "open",
     )
 
 
-async def _used_before(house: House, asked: Asked, body: Mapping[str, object]) -> str | None:
-    """Return the living container that an automatic one would be taken from, or None."""
-    shown = list(shown_containers(body.get("input")))
+async def _is_shown(house: House, asked: Asked, body: Mapping[str, object]) -> bool:
+    """Return whether earlier responses showed a container that is certain to be there still.
+
+    Only calls that Azure itself told of count, never what a caller puts into his input.
+    """
     response = body.get("previous_response_id")
     for _ in range(_CHAIN_MAX):
-        if shown or not isinstance(response, str):
-            break
-        shown += await house.store.containers_of(upstream=asked.upstream, response=response)
+        if not isinstance(response, str):
+            return False
+        shown = await house.store.containers_of(upstream=asked.upstream, response=response)
+        if shown:
+            return await _is_living(house, asked, shown[-1])
         before = await house.store.intent_of_response(upstream=asked.upstream, response=response)
         response = before.previous if before is not None else None
-    for name in reversed(shown):
-        calls = await house.store.calls(Scope(asked.upstream, ScopeKind.CONTAINER, name))
-        if is_alive(tuple(calls), asked.at):
-            return name
-    return None
+    return False
+
+
+async def _is_living(house: House, asked: Asked, name: str) -> bool:
+    container = ObjectId(asked.upstream, ObjectKind.CONTAINER, name)
+    owners = await house.store.owners([container])
+    calls = await house.store.calls(Scope(asked.upstream, ScopeKind.CONTAINER, name))
+    return owners.get(container) == asked.caller.team and is_alive(tuple(calls), asked.at)
 
 
 def _new_scope(asked: Asked, kind: ScopeKind) -> Scope:

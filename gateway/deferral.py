@@ -11,7 +11,7 @@ import orjson
 
 from gateway.answer import Answer
 from gateway.core.ledger import Booking, Intent, IntentState, Outcome
-from gateway.core.model import ObjectId, ObjectKind, Origin
+from gateway.core.model import ObjectId, ObjectKind
 from gateway.core.operations import Operation
 from gateway.exchange import Asked
 from gateway.house import House
@@ -30,15 +30,7 @@ async def defer_deletion(house: House, asked: Asked, answer: Answer) -> None:
     if kind is None:
         raise ValueError("not a deletion")
     name = asked.match.values[kind]
-    origin = Origin(
-        team=asked.caller.team,
-        key=asked.caller.key,
-        upstream=asked.upstream,
-        surface=asked.operation.surface,
-        deployment=None,
-        model=None,
-        request=asked.id,
-    )
+    origin = asked.origin()
     is_thread = kind is ObjectKind.THREAD
     intent = Intent(
         id=asked.id,

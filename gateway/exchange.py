@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from gateway.core.billing import Deployment
 from gateway.core.canonical import dump
 from gateway.core.ledger import Intent, QuoteLine
-from gateway.core.model import Caller, Micros, NanoUsd, Scope
+from gateway.core.model import Caller, Micros, NanoUsd, Origin, Scope
 from gateway.core.operations import Match, Operation
 from gateway.core.versions import Route
 from gateway.spool import SpoolFile
@@ -67,6 +67,18 @@ class Asked:
     def wants_stream(self) -> bool:
         """Whether the reply is to be an event stream."""
         return self.body is not None and self.body.get("stream") is True
+
+    def origin(self, deployment: Deployment | None = None) -> Origin:
+        """Return whose doing this request is."""
+        return Origin(
+            team=self.caller.team,
+            key=self.caller.key,
+            upstream=self.upstream,
+            surface=self.operation.surface,
+            deployment=deployment.name if deployment else None,
+            model=deployment.model if deployment else None,
+            request=self.id,
+        )
 
     def segment(self, name: str) -> str | None:
         """Return what a placeholder of the path stood for, or None if there is none."""

@@ -1,14 +1,47 @@
-"""Refusals that need figures: what stood in the way, by how much, until when, and the way out."""
+"""What the street says when a request does not go on: the fixed texts, and those with figures."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
 
 from gateway.core.billing import Deployment
-from gateway.core.errors import Code, Refusal
+from gateway.core.errors import Code, Refusal, Refused
 from gateway.core.ledger import OverCap, Unit
 from gateway.core.model import SECOND, Micros
 from gateway.core.rating import PriceBook, show_usd
+
+UNAVAILABLE = Refused(
+    Code.GATEWAY_UNAVAILABLE,
+    "the gateway cannot keep its books at the moment, so nothing was sent; try again shortly",
+)
+UNREACHABLE = Refused(
+    Code.UPSTREAM_UNREACHABLE,
+    "Azure could not be reached; nothing was sent, nothing was billed",
+    headers=(("x-should-retry", "true"),),
+)
+UNANSWERED = Refused(
+    Code.UPSTREAM_UNREACHABLE, "Azure did not answer; nothing that costs money was sent"
+)
+PERHAPS_DONE = Refused(
+    Code.UPSTREAM_UNREACHABLE,
+    "Azure did not answer, and may have done what was asked; look before you ask again",
+    headers=(("x-should-retry", "false"),),
+)
+UNKNOWN_OUTCOME = Refused(
+    Code.UPSTREAM_OUTCOME_UNKNOWN,
+    "the connection to Azure broke after the request had gone out; whether the work was done is "
+    "being found out; what it cost will stand at `/gateway/v1/requests/` with this request's id",
+)
+FAULT = Refused(
+    Code.INTERNAL_ERROR, "the gateway failed; the request's id leads to what it wrote down"
+)
+
+
+def unanswered(*, is_promised: bool, method: str) -> Refused:
+    """Return what is told when Azure may have a request and did not answer."""
+    if is_promised:
+        return UNKNOWN_OUTCOME
+    return UNANSWERED if method == "GET" else PERHAPS_DONE
 
 
 def over_cap(refused: OverCap, ends: Micros | None, *, status: int) -> Refusal:

@@ -29,7 +29,7 @@ from gateway.core.errors import Code, Refusal, Refused, not_found
 from gateway.core.interpreter import RUN_LASTS_AT_MOST
 from gateway.core.ledger import Claim, Intent, Period, window_end
 from gateway.core.metering import Meter
-from gateway.core.model import ObjectId, Origin, ScopeKind
+from gateway.core.model import ObjectId, ScopeKind
 from gateway.core.operations import Bills, Body, Reply, check_query
 from gateway.core.ownership import references
 from gateway.core.policy import SpendPolicy, claims
@@ -44,7 +44,14 @@ from gateway.journey import Journey
 from gateway.listing import list_own
 from gateway.outgoing import forwarded_headers, rendered
 from gateway.ports import StoreUnavailable
-from gateway.refusals import over_cap, unpriced
+from gateway.refusals import (
+    FAULT,
+    UNAVAILABLE,
+    UNREACHABLE,
+    over_cap,
+    unanswered,
+    unpriced,
+)
 from gateway.spool import SpoolFault
 from gateway.upstream import MaybeSent, NotSent, ReplyBroken
 from gateway.upstream import Reply as AzureReply
@@ -76,17 +83,19 @@ class Street:
                 await keep_refusal(house, visit.asked, refusal)
             except (StoreUnavailable, SpoolFault) as fault:
                 _log.warning("unavailable: %s (request %s)", fault, answer.request_id)
-                await self._refuse(visit, _UNAVAILABLE)
+                await self._refuse(visit, UNAVAILABLE)
             except NotSent:
                 house.telemetry.upstream_fault(upstream=visit.upstream, kind="not_sent")
-                await self._refuse(visit, _UNREACHABLE)
+                await self._refuse(visit, UNREACHABLE)
             except (MaybeSent, ReplyBroken) as fault:
                 kind = "maybe_sent" if isinstance(fault, MaybeSent) else "reply_broken"
                 house.telemetry.upstream_fault(upstream=visit.upstream, kind=kind)
-                await self._refuse(visit, _unanswered(visit, scope["method"]))
+                await self._refuse(
+                    visit, unanswered(is_promised=visit.is_promised, method=scope["method"])
+                )
             except Exception:
                 _log.exception("a fault of ours (request %s)", answer.request_id)
-                await self._refuse(visit, _FAULT)
+                await self._refuse(visit, FAULT)
             finally:
                 visit.let_go()
                 house.telemetry.answered(
@@ -197,7 +206,7 @@ class Street:
             id=asked.id,
             at=asked.at,
             operation=asked.operation.name,
-            origin=_origin(permit),
+            origin=asked.origin(permit.deployment),
             quote=quote.lines,
             tools_may_call=permit.tools_may_call,
             thread=thread,
@@ -302,29 +311,9 @@ class Visit:
             self.asked.upload.file.close()
 
 
-def _unanswered(visit: Visit, method: str) -> Refused:
-    """Return what is told when Azure may have a request and did not answer."""
-    if visit.is_promised:
-        return _UNKNOWN_OUTCOME
-    return _UNANSWERED if method == "GET" else _PERHAPS_DONE
-
-
 def _previous(asked: Asked) -> str | None:
     previous = (asked.body or {}).get("previous_response_id")
     return previous if isinstance(previous, str) else None
-
-
-def _origin(permit: Permit) -> Origin:
-    asked, deployment = permit.asked, permit.deployment
-    return Origin(
-        team=asked.caller.team,
-        key=asked.caller.key,
-        upstream=asked.upstream,
-        surface=asked.operation.surface,
-        deployment=deployment.name if deployment else None,
-        model=deployment.model if deployment else None,
-        request=asked.id,
-    )
 
 
 def _claims(spend: SpendPolicy, quote: Quote) -> tuple[Claim, ...]:
@@ -382,30 +371,3 @@ def _told(journey: Journey, view: View | None) -> list[tuple[bytes, bytes]]:
     if view is None and asked.operation.reply is Reply.BYTES:
         told.append((b"x-content-type-options", b"nosniff"))
     return told
-
-
-_UNAVAILABLE = Refused(
-    Code.GATEWAY_UNAVAILABLE,
-    "the gateway cannot keep its books at the moment, so nothing was sent; try again shortly",
-)
-_UNREACHABLE = Refused(
-    Code.UPSTREAM_UNREACHABLE,
-    "Azure could not be reached; nothing was sent, nothing was billed",
-    headers=(("x-should-retry", "true"),),
-)
-_UNANSWERED = Refused(
-    Code.UPSTREAM_UNREACHABLE, "Azure did not answer; nothing that costs money was sent"
-)
-_PERHAPS_DONE = Refused(
-    Code.UPSTREAM_UNREACHABLE,
-    "Azure did not answer, and may have done what was asked; look before you ask again",
-    headers=(("x-should-retry", "false"),),
-)
-_UNKNOWN_OUTCOME = Refused(
-    Code.UPSTREAM_OUTCOME_UNKNOWN,
-    "the connection to Azure broke after the request had gone out; whether the work was done is "
-    "being found out; what it cost will stand at `/gateway/v1/requests/` with this request's id",
-)
-_FAULT = Refused(
-    Code.INTERNAL_ERROR, "the gateway failed; the request's id leads to what it wrote down"
-)

@@ -45,7 +45,7 @@ url = "sqlite:///aoai-gateway.db"
 # One Azure resource. The first is what everything goes to that is not bound to another.
 [[upstream]]
 name = "azure"
-kind = "azure-openai"                       # or "foundry"
+kind = "azure-openai"
 endpoint = "https://YOUR-RESOURCE.openai.azure.com"
 api_key = "env:AZURE_OPENAI_API_KEY"
 

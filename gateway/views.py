@@ -14,7 +14,8 @@ from typing import Protocol
 import jiter
 import orjson
 
-_EVENT_END = re.compile(rb"(?:\r?\n){2}")
+# The group is atomic: a CRLF is one end of a line and never two.
+_EVENT_END = re.compile(rb"(?>\r\n|\n|\r){2}")
 
 Change = Callable[[dict[str, object]], dict[str, object]]
 
@@ -56,20 +57,31 @@ class DocumentView:
 class StreamView:
     """Alters the events of a stream. `change` may return None to drop an event.
 
-    An event passes byte for byte unless it changed. Lines end in LF or CRLF.
+    An event passes byte for byte unless it changed. Lines end in LF, CRLF or CR.
     """
 
     def __init__(self, change: Callable[[bytes], bytes | None]) -> None:
         self._change = change
         self._rest = b""
+        self._open_end: bytes | None = None
 
     def feed(self, chunk: bytes) -> bytes:
         """Return every event that is complete now, altered."""
-        text = self._rest + chunk
-        passed, start = [], 0
-        for found in _EVENT_END.finditer(text):
-            passed.append(self._event(text[start : found.end()]))
+        passed = []
+        if self._open_end is not None and chunk:
+            # The event before ended in CR: an LF right behind it is its, and shares its lot.
+            if chunk.startswith(b"\n"):
+                passed.append(self._open_end)
+                chunk = chunk[1:]
+            self._open_end = None
+        # What was searched before is not searched again, but for an end that had only begun.
+        text, start, place = self._rest + chunk, 0, max(len(self._rest) - 2, 0)
+        for found in _EVENT_END.finditer(text, place):
+            event = self._event(text[start : found.end()])
+            passed.append(event)
             start = found.end()
+            if start == len(text) and text.endswith(b"\r"):
+                self._open_end = b"\n" if event else b""
         self._rest = text[start:]
         return b"".join(passed)
 
@@ -79,16 +91,17 @@ class StreamView:
         return rest
 
     def _event(self, event: bytes) -> bytes:
-        lines = event.split(b"\n")
+        lines = event.splitlines(keepends=True)
         for index, line in enumerate(lines):
             if line.startswith(b"data:"):
-                data = line[5:].strip()
+                text = line.rstrip(b"\r\n")
+                data = text[5:].strip()
                 changed = self._change(data)
                 if changed is None:
                     return b""
                 if changed != data:
-                    lines[index] = b"data: " + changed + (b"\r" if line.endswith(b"\r") else b"")
-        return b"\n".join(lines)
+                    lines[index] = b"data: " + changed + line[len(text) :]
+        return b"".join(lines)
 
 
 def hide_usage(data: bytes) -> bytes | None:

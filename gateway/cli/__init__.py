@@ -14,7 +14,7 @@ from typing import Annotated, NoReturn
 import typer
 
 import gateway
-from gateway.cli import configuring, keys, reporting, running
+from gateway.cli import configuring, keys, listing, reporting, running
 from gateway.cli.common import FAILED, FAULTY, Failure
 
 app = typer.Typer(
@@ -41,6 +41,7 @@ keys_app.command("revoke")(keys.keys_revoke)
 app.command()(reporting.sessions)
 app.command()(reporting.spend)
 app.command()(reporting.ledger)
+app.command()(listing.operations)
 
 
 def main(argv: list[str] | None = None) -> NoReturn:

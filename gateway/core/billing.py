@@ -22,6 +22,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import assert_never
 
+from gateway.core.interpreter import CREATION
 from gateway.core.ledger import (
     Booking,
     Charge,
@@ -49,10 +50,6 @@ from gateway.core.rating import PriceBook
 from gateway.core.sessions import Call
 
 UNKNOWN_LOOK_AFTER: Micros = 2 * SECOND
-
-# Names a container's creation among its calls; it sorts before the ids of those that came in the
-# same second, so that the creation is what opened the session.
-_CREATION = "0-create"
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,7 +212,7 @@ def _container(booking: Booking, intent: Intent, ear: Ear, ending: Ending) -> Bo
         calls = tuple(
             Call(
                 Scope(intent.origin.upstream, ScopeKind.CONTAINER, name),
-                _CREATION,
+                CREATION,
                 created_at,
                 intent.origin,
             )

@@ -8,6 +8,7 @@ sees one parsed document, and what goes upstream is that document written again.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable
 
 import jiter
@@ -17,7 +18,9 @@ from gateway.core.errors import Code, Refusal
 
 DEPTH_MAX = 64
 _NESTED = frozenset({dict, list})
-NODES_MAX = 50_000
+_STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
+NODES_MAX = 200_000
+BRACKETS_MAX = 100_000
 
 
 def parse_object(raw: bytes) -> dict[str, object]:
@@ -26,6 +29,7 @@ def parse_object(raw: bytes) -> dict[str, object]:
     Raises:
         Refusal: it is no JSON, no object, or one that two parsers could read differently.
     """
+    _count_brackets(raw)
     try:
         document = jiter.from_json(raw, catch_duplicate_keys=True, allow_inf_nan=False)
     except ValueError as fault:
@@ -34,6 +38,18 @@ def parse_object(raw: bytes) -> dict[str, object]:
         raise _refused("the body must be a JSON object")
     _check(document)
     return document
+
+
+def _count_brackets(raw: bytes) -> None:
+    """Refuse a body of very many objects before it is parsed, which would take seconds and memory.
+
+    Brackets within texts do not count; they are only looked for when there are very many in all.
+    """
+    if raw.count(b"{") + raw.count(b"[") <= BRACKETS_MAX:
+        return
+    bare = _STRING.sub(b"", raw)
+    if bare.count(b"{") + bare.count(b"[") > BRACKETS_MAX:
+        raise _refused(f"the body holds more than {BRACKETS_MAX} objects and lists")
 
 
 def dump(document: object) -> bytes:

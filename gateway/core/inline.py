@@ -21,7 +21,13 @@ from gateway.core.canonical import has_nested
 from gateway.core.errors import Code, Refusal
 from gateway.core.uploads import ContentProof, UploadPolicy
 
-_IMAGES: Mapping[str, str] = {"image/png": "png", "image/jpeg": "jpeg", "image/gif": "gif"}
+# `image/jpg` is no registered type, but what many programs write.
+_IMAGES: Mapping[str, str] = {
+    "image/png": "png",
+    "image/jpeg": "jpeg",
+    "image/jpg": "jpeg",
+    "image/gif": "gif",
+}
 _FORBIDDEN = frozenset({"file_data", "file_url", "input_audio", "file_content", "content_url"})
 _FREE = frozenset({"metadata", "parameters", "schema", "arguments"})
 # Neither spaces nor backslashes nor anything outside ASCII: URL parsers read those in several ways.

@@ -22,6 +22,10 @@ RUN_LASTS_AT_MOST: Micros = 600 * SECOND
 # 20 minutes is gone.
 _CONTAINER_IDLE: Micros = 1200 * SECOND
 
+CREATION = "0-create"
+"""Names a container's creation among its calls. It sorts before the ids of those that came in the
+same second, so that the creation is what opened the session."""
+
 
 @dataclass(frozen=True, slots=True)
 class Containers:
@@ -81,18 +85,13 @@ def check_container(body: Mapping[str, object]) -> None:
 
 
 def is_alive(calls: tuple[Call, ...], at: Micros) -> bool:
-    """Return whether a container with these calls is certain to be there still."""
+    """Return whether a container with these calls is certain to be there still.
+
+    One that a caller made may have been given a shorter life, so nothing is certain of it.
+    """
+    if any(call.key == CREATION for call in calls):
+        return False
     return any(call.at > at - _CONTAINER_IDLE for call in calls)
-
-
-def shown_containers(items: object) -> tuple[str, ...]:
-    """Return the containers that items of a response's input name, the newest last."""
-    found: list[str] = []
-    for item in items if isinstance(items, list) else ():
-        name = item.get("container_id") if isinstance(item, Mapping) else None
-        if isinstance(name, str):
-            found.append(name)
-    return tuple(found)
 
 
 def opens_session(calls: tuple[Call, ...], terms: SessionTerms, at: Micros) -> bool:

@@ -21,6 +21,7 @@ from enum import StrEnum
 
 from gateway.core.errors import Code, Refusal
 from gateway.core.model import ObjectKind, Surface
+from gateway.core.refused import REFUSED_OPERATIONS, RefusedOperations
 
 
 class Body(StrEnum):
@@ -95,6 +96,8 @@ OWNED_PLACEHOLDERS: Mapping[str, ObjectKind] = {
     "container": ObjectKind.CONTAINER,
 }
 
+_NO_ROW = "operation-not-catalogued"
+_REFUSED = RefusedOperations(REFUSED_OPERATIONS)
 _ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
 _DEPLOYMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
@@ -127,20 +130,28 @@ class Catalogue:
             if operation.method == method:
                 return Match(operation, values)
             allowed.append(operation.method)
-        if allowed:
-            methods = ", ".join(sorted(set(allowed)))
-            raise Refusal(
-                Code.METHOD_NOT_ALLOWED,
-                f"this path takes {methods}",
-                param="method",
-                headers=(("allow", methods),),
-            )
-        raise Refusal(
-            Code.UNKNOWN_OPERATION,
-            "this gateway does not know the operation; its documentation lists what it knows",
-            param="path",
-            rule="operation-not-catalogued",
+        raise _without_row(method, segments, allowed)
+
+
+def _without_row(method: str, segments: tuple[str, ...], allowed: list[str]) -> Refusal:
+    """Return the refusal of what has no row, with the reason if one is written down."""
+    known = _REFUSED.find(method, segments)
+    why = None if known is None else f"not served: {known.reason} (rule `{_NO_ROW}`)"
+    if allowed:
+        methods = ", ".join(sorted(set(allowed)))
+        takes = f"this path takes {methods}"
+        return Refusal(
+            Code.METHOD_NOT_ALLOWED,
+            takes if why is None else f"{takes}; {method} is {why}",
+            param="method",
+            headers=(("allow", methods),),
         )
+    return Refusal(
+        Code.UNKNOWN_OPERATION,
+        why or "this gateway does not know the operation; its documentation lists what it knows",
+        param="path",
+        rule=_NO_ROW,
+    )
 
 
 def _values(parts: tuple[str, ...], segments: tuple[str, ...]) -> dict[str, str] | None:

@@ -43,6 +43,7 @@ _FREE = frozenset({"metadata", "parameters", "schema", "arguments", "logit_bias"
 # Every field of Azure's is lower case. Some servers match names without regard to case, so that
 # `Tools` would be honoured by them and overlooked here.
 _NAME = re.compile(r"[a-z0-9_.$-]{1,128}")
+_CONTAINER_FILE = re.compile(r"cfile_[A-Za-z0-9]{1,120}")
 _DEPTH_MAX = 64
 _ID_CHARS_MAX = 256
 
@@ -103,7 +104,7 @@ def _walk(node: object, where: str, depth: int) -> Iterator[Reference]:
             if _NAME.fullmatch(key) is None:
                 raise _not_a_name(where)
             path = f"{where}.{key}" if where else str(key)
-            kind = _FIELDS.get(key)
+            kind = None if _is_inside(node, key, value) else _FIELDS.get(key)
             if kind is None:
                 yield from _walk(value, path, depth + 1)
             else:
@@ -111,6 +112,16 @@ def _walk(node: object, where: str, depth: int) -> Iterator[Reference]:
     elif isinstance(node, list) and has_nested(node):
         for index, value in enumerate(node):
             yield from _walk(value, f"{where}[{index}]", depth + 1)
+
+
+def _is_inside(node: Mapping[str, object], key: str, value: object) -> bool:
+    """Return whether a file is one inside the container named beside it, whose owner answers."""
+    return (
+        key == "file_id"
+        and "container_id" in node
+        and isinstance(value, str)
+        and _CONTAINER_FILE.fullmatch(value) is not None
+    )
 
 
 def _reasoning(node: Mapping[str, object], where: str) -> Iterator[Reference]:

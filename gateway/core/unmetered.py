@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 
 from gateway.core.errors import Code, Refusal
 
-_FEATURES = ("data_sources", "dataSources", "web_search_options", "service_tier")
+_FEATURES = ("data_sources", "web_search_options", "service_tier")
 _ORDINARY_TIERS = ("auto", "default")
 
 

@@ -59,7 +59,7 @@ def modify_assistant(sim: Simulator, call: Call) -> Reply:
         sim.model_of(body["model"])
     if "tool_resources" in body:
         body["tool_resources"] = take_resources(sim, body["tool_resources"], tools=tools)
-    assistant.update(body)
+    assistant.update({**body, "tools": tools})
     return json_reply(assistant)
 
 

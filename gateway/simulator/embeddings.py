@@ -53,10 +53,12 @@ def create_embeddings(sim: Simulator, call: Call) -> Reply:
 def _inputs_of(given: Any) -> list[str | list[int]]:
     if isinstance(given, str) and given:
         return [given]
-    if not isinstance(given, list) or not given or len(given) > INPUTS_MAX:
+    if not isinstance(given, list) or not given:
         raise missing("input")
-    if all(isinstance(token, int) for token in given):
+    if _is_tokens(given):
         return [given]
+    if len(given) > INPUTS_MAX:
+        raise backend(f"Invalid 'input': at most {INPUTS_MAX} entries.", param="input")
     if not all(isinstance(entry, str) or _is_tokens(entry) for entry in given):
         raise backend("Invalid 'input': expected texts or lists of tokens.", param="input")
     return list(given)

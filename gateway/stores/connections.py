@@ -45,7 +45,7 @@ def lock(path: Path) -> int:
         os.close(descriptor)
         raise StoreBusy(
             f"another process serves the ledger `{path}`; a SQLite ledger has one: "
-            "stop the other one, or grow to a `postgresql://` store"
+            "stop the other one; more than one process on a ledger is not there yet"
         ) from error
     return descriptor
 

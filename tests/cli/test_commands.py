@@ -40,7 +40,7 @@ def test_every_command_says_what_it_does_and_shows_an_example(
 
 def test_no_command_escapes_the_check_of_its_help() -> None:
     assert ("keys", "issue") in every_command()
-    assert len(every_command()) == 15
+    assert len(every_command()) == 16
 
 
 def test_the_installed_module_runs_as_a_program(tmp_path: Path) -> None:

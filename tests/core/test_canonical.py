@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.core.canonical import DEPTH_MAX, NODES_MAX, dump, parse_object
+from gateway.core.canonical import BRACKETS_MAX, DEPTH_MAX, NODES_MAX, dump, parse_object
 from gateway.core.errors import Code, Refusal
 
 
@@ -108,9 +108,17 @@ def test_nesting_up_to_the_limit_passes() -> None:
 
 
 def test_a_body_of_more_values_than_the_limit_is_refused() -> None:
-    inner = b",".join([b"{}"] * (NODES_MAX - 1))
+    fields = b",".join(b'"%d":0' % number for number in range(NODES_MAX))
+    assert len(parse_object(b"{" + fields + b"}")) == NODES_MAX
+    assert str(NODES_MAX) in refusal(b'{"a":0,' + fields + b"}").refused.message
+
+
+def test_a_body_of_more_objects_than_the_limit_is_refused_and_brackets_in_a_text_are_none() -> None:
+    inner = b",".join([b"{}"] * (BRACKETS_MAX - 2))
     assert len(parse_object(b'{"a":[' + inner + b"]}")) == 1
-    assert str(NODES_MAX) in refusal(b'{"a":[{},' + inner + b"]}").refused.message
+    assert str(BRACKETS_MAX) in refusal(b'{"a":[{},' + inner + b"]}").refused.message
+    text = b'\\"[{' * BRACKETS_MAX
+    assert len(parse_object(b'{"a":"' + text + b'"}')) == 1
 
 
 def test_tokens_to_embed_may_be_many_since_a_plain_list_holds_no_field() -> None:

@@ -15,7 +15,6 @@ ATTACHED = [{"file_id": "f", "tools": [{"type": "file_search"}]}]
     ("body", "param"),
     [
         ({"data_sources": [{}]}, "data_sources"),
-        ({"dataSources": [{}]}, "dataSources"),
         ({"web_search_options": {"a": 1}}, "web_search_options"),
         ({"service_tier": "priority"}, "service_tier"),
         ({"tool_resources": SEARCH}, "tool_resources.file_search.vector_stores"),

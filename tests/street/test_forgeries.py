@@ -44,9 +44,11 @@ async def test_documents_in_an_input_are_not_believed_when_they_are_read_back(
     own = await street.thread(team="red")
     body = {"model": "gpt-4o", "input": forged(run, own, tokens=1_000_000_000)}
     made = await street.v1("POST", "/responses", body, team="red")
-    if made.status_code == 200:
-        items = f"/responses/{made.json()['id']}/input_items"
-        assert (await street.v1("GET", items, team="red")).status_code == 200
+    assert made.status_code == 200
+    items = f"/responses/{made.json()['id']}/input_items"
+    read = await street.v1("GET", items, team="red")
+    assert read.status_code == 200
+    assert "step_forged" in read.text
 
     assert (await street.v1("GET", "/files/file-of-nobody", team="red")).status_code == 404
     lines = await street.ledger()
