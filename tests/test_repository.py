@@ -28,7 +28,7 @@ REQUIREMENTS = sorted((ROOT / "requirements").glob("*.txt"))
 TARGETS = {"help", "demo", "test", "check", "lock", "bench", "clean"}
 
 INDEX_HOST = re.compile(r"p[y]pi[.]o[r]g|p[y]thonhosted[.]|n[p]mjs[.]|deb[.]d[e]bian[.]|/simpl[e]/")
-MACHINE_PATH = re.compile(r"(?<![\w./-])/(work|root)(?![\w-])|/opt/(pypi|wheels)|[.]pyen[v]")
+MACHINE_PATH = re.compile(r"(?<![\w./-])/(work|root)(?![\w-])|/o[p]t/\w|[.]pyen[v]")
 WAY_TO_SKIP = re.compile(r"pytest\.(skip|importorskip|mark\.skip)|unittest\.skip|SkipTes[t]")
 
 
