@@ -1,0 +1,1 @@
+"""The transport against an upstream that does everything wrong, counted at its socket."""
