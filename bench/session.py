@@ -150,7 +150,7 @@ def measure(bench: Bench) -> list[Reading]:
         CannotStart: the upstream or the gateway did not come up.
     """
     readings: list[Reading] = []
-    with _standing(bench) as standing:
+    with stand_up(bench) as standing:
         turns = _turns(bench)
         for candidate in standing:
             _warm_up(candidate, bench)
@@ -163,13 +163,13 @@ def measure(bench: Bench) -> list[Reading]:
                     done += 1
                     elapsed = time.monotonic() - began
                     _say(f"[{done}/{total}, {elapsed:.0f} s] {scenario} {candidate.name}")
-                    readings += _turn(scenario, number, candidate, turn)
+                    readings += take_turn(scenario, number, candidate, turn)
     names = [candidate.name for candidate in standing]
     return sorted(readings, key=lambda reading: names.index(reading.candidate))
 
 
 @contextmanager
-def _standing(bench: Bench) -> Iterator[list[Candidate]]:
+def stand_up(bench: Bench) -> Iterator[list[Candidate]]:
     """Run everything that can be measured; without nginx, what is left."""
     with ExitStack() as stack:
         direct = stack.enter_context(candidates.upstream(bench.cores))
@@ -223,7 +223,7 @@ def _warm_up(candidate: Candidate, bench: Bench) -> None:
         raise CannotStart(f"`{candidate.name}` does not answer well: {spoilt}") from spoilt
 
 
-def _turn(scenario: str, number: int, candidate: Candidate, turn: Turn) -> list[Reading]:
+def take_turn(scenario: str, number: int, candidate: Candidate, turn: Turn) -> list[Reading]:
     """Return one reading, or none if the turn was spoilt."""
     tree = machine.process_tree(candidate.pid)
     busy, own, cpu = machine.machine_busy_us(), machine.own_cpu_us(), machine.cpu_us(tree)

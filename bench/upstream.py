@@ -16,6 +16,7 @@ import uvloop
 
 from bench.wire import (
     CHUNK_EVERY_S,
+    assistant_reply,
     chat_reply,
     stream_chunk,
     stream_end,
@@ -25,6 +26,8 @@ from bench.wire import (
 
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 _CHAT_REPLY = chat_reply()
+_ASSISTANT_REPLY = assistant_reply()
+_ASSISTANT_ASKED = (b"GET /openai/assistants/", b"POST /openai/assistants?")
 _STREAM_HEAD = stream_head()
 _STREAM_END = stream_end()
 
@@ -59,6 +62,9 @@ class _Azure(asyncio.Protocol):
         self._answer(request)
 
     def _answer(self, request: bytes) -> None:
+        if request.startswith(_ASSISTANT_ASKED):
+            self._write(_ASSISTANT_REPLY)
+            return
         chunks = wanted_chunks(request)
         if chunks is None:
             self._write(_CHAT_REPLY)

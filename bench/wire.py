@@ -13,6 +13,7 @@ import time
 
 MODEL = "gpt-4o"
 PATH = f"/openai/deployments/{MODEL}/chat/completions?api-version=2024-10-21"
+ASSISTANTS = "/openai/assistants?api-version=2024-05-01-preview"
 CHUNK_EVERY_S = 0.020
 MOMENT = re.compile(rb"@(\d{20});")
 DONE = b"data: [DONE]\n\n"
@@ -51,6 +52,25 @@ def chat_reply() -> bytes:
     empty = _completion({**choice, "message": {"role": "assistant", "content": ""}})
     text = _padding(_REPLY_BYTES - len(empty))
     body = _completion({**choice, "message": {"role": "assistant", "content": text}})
+    return _head(b"application/json", b"content-length: %d\r\n" % len(body)) + body
+
+
+def assistant_path(name: str) -> str:
+    """Return the target of a question for one assistant."""
+    return ASSISTANTS.replace("?", f"/{name}?")
+
+
+def assistant_reply() -> bytes:
+    """Return a whole HTTP reply with an assistant, less than 1 KB."""
+    assistant = {
+        "id": "asst_bench",
+        "object": "assistant",
+        "created_at": 1_790_000_000,
+        "model": MODEL,
+        "instructions": "You are a careful analyst.",
+        "tools": [],
+    }
+    body = json.dumps(assistant).encode()
     return _head(b"application/json", b"content-length: %d\r\n" % len(body)) + body
 
 

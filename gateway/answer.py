@@ -1,14 +1,23 @@
-"""The way back to the caller: one reply, begun once, and not waited for without end."""
+"""The way back to the caller: one reply, begun once, and not waited for without end.
+
+A caller may leave, or stop reading, while Azure still speaks. What he began is billed all the
+same, and what it came to stands at the end of the reply; so the rest is read without him where it
+tells that, and up to a limit. Where it tells nothing, Azure is hung up on at once.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 
-from starlette.types import Send
+from starlette.types import Receive, Send
 
 from gateway.core.errors import Refused
 from gateway.exchange import Headers
+from gateway.intake import CallerGone
+from gateway.tasks import Tasks
 
 # What of Azure's reply headers a caller gets. The rest names our resource, or sets cookies.
 _PASSED = frozenset(
@@ -39,11 +48,22 @@ def passed_headers(headers: Iterable[tuple[bytes, bytes]]) -> Headers:
     ]
 
 
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How much of a reply is read, and for how long, after its caller has left."""
+
+    bytes_max: int
+    seconds: float
+
+
+NO_PATIENCE = Patience(0, 0)
+
+
 class Answer:
     """What the caller is told. `status` is 0 until it has begun.
 
-    A caller who does not take his bytes within `stall_s` is given up: `is_gone`. Then everything
-    said to him is dropped, so that the rest of the exchange goes on to be metered.
+    `is_gone` once he has left (noticed while `attended`) or did not take his bytes within
+    `stall_s`. Then everything said to him is dropped, so that the exchange can go on without him.
     """
 
     def __init__(self, send: Send, request_id: str, *, stall_s: float) -> None:
@@ -52,6 +72,47 @@ class Answer:
         self._stall_s = stall_s
         self.status = 0
         self.is_gone = False
+        self._patience = NO_PATIENCE
+        self._unheard_bytes = 0
+        self._until: asyncio.Timeout | None = None
+
+    @asynccontextmanager
+    async def attended(
+        self, receive: Receive, tasks: Tasks, patience: Patience
+    ) -> AsyncIterator[None]:
+        """Notice when the caller leaves; what is done within ends at the latest `patience` later.
+
+        Enter it once his request was read to its end.
+
+        Raises:
+            CallerGone: it was ended.
+        """
+        self._patience = patience
+        until = asyncio.timeout(None)
+        try:
+            async with until:
+                self._until = until
+                watch = tasks.start(self._watch(receive))
+                try:
+                    yield
+                finally:
+                    self._until = None
+                    watch.cancel()
+        except TimeoutError:
+            if until.expired():
+                raise CallerGone from None
+            raise
+
+    def count_unheard(self, size_bytes: int) -> None:
+        """Count a piece of the reply, if it came in after the caller had left.
+
+        Raises:
+            CallerGone: nothing more is to be read without him.
+        """
+        if self.is_gone:
+            self._unheard_bytes += size_bytes
+            if self._unheard_bytes > self._patience.bytes_max:
+                raise CallerGone
 
     async def begin(self, status: int, headers: Headers) -> None:
         """Send the head."""
@@ -90,4 +151,14 @@ class Answer:
             async with asyncio.timeout(self._stall_s):
                 await self._send(message)
         except TimeoutError:
-            self.is_gone = True
+            self._lose()
+
+    async def _watch(self, receive: Receive) -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        self._lose()
+
+    def _lose(self) -> None:
+        self.is_gone = True
+        if self._until is not None and not self._until.expired():
+            self._until.reschedule(asyncio.get_running_loop().time() + self._patience.seconds)

@@ -11,7 +11,7 @@ import asyncio
 import logging
 import signal
 import ssl
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from gateway.admin import admin_app
 from gateway.booking import Bookkeeper
+from gateway.bounds import DoorLimits
 from gateway.control import WallClock, control_app, control_socket_path
 from gateway.core.billing import Deployment, Rates
 from gateway.core.callers import KeyRing
@@ -31,13 +32,13 @@ from gateway.policies import Policies, load_policies
 from gateway.ports import Clock, Store
 from gateway.pricebook import shipped_price_book
 from gateway.relay import Street
-from gateway.settings import Settings, load_pepper
+from gateway.settings import Settings, UpstreamSettings, load_pepper
 from gateway.settlement import Settlement
 from gateway.spool import Spool
 from gateway.stores import open_store
 from gateway.tasks import Tasks
 from gateway.telemetry import Telemetry
-from gateway.upstream import AzureTransport, AzureUpstream, Credential, UpstreamTarget
+from gateway.upstream import AzureTransport, AzureUpstream, Credential, TokenFile, UpstreamTarget
 
 _log = logging.getLogger("gateway")
 
@@ -78,7 +79,6 @@ def make_rules(settings: Settings, policies: Policies) -> Rules:
         if row.model not in book.prices:
             known = ", ".join(f"`{name}`" for name in sorted(book.prices))
             faults.append(f"{where}.model: `{row.model}` has no price; known: {known}")
-    faults.extend(_not_served(settings))
     if faults:
         raise SettingsFaults(faults)
     return Rules(
@@ -89,16 +89,9 @@ def make_rules(settings: Settings, policies: Policies) -> Rules:
             for row in settings.deployments
         },
         stateful=settings.upstreams[0].name,
+        projects={row.project: row.name for row in settings.upstreams if row.project is not None},
+        dated_project=next((row.project for row in settings.upstreams if row.carries_dated), None),
     )
-
-
-def _not_served(settings: Settings) -> Iterator[str]:
-    """Yield what settings may say and this version does not do: no start beats a wrong one."""
-    for index, row in enumerate(settings.upstreams):
-        if row.kind != "azure-openai":
-            yield f"upstream[{index}].kind: `{row.kind}` is not served yet; use `azure-openai`"
-    if settings.listen.trusted_proxies:
-        yield "listen.trusted_proxies: not served yet; leave it out"
 
 
 @asynccontextmanager
@@ -152,6 +145,7 @@ async def _assemble(
         clock,
         lambda: house.rules.rates,
         lambda: _thread_version(house.rules.policies),
+        lambda origin: house.rules.root_of(origin),
     )
     bookkeeper = Bookkeeper(store, clock, telemetry, lambda: house.rules.rates, settlement.wake)
     settlement.bookkeeper = bookkeeper
@@ -204,10 +198,14 @@ async def _open_doors(
         _data_plane(house, settlement),
         host=listen.data_host,
         port=listen.data_port,
+        limits=DoorLimits(connections_max=listen.connections_max),
         tls_cert=listen.tls_cert,
         tls_key=listen.tls_key,
         drain_s=settings.drain_s,
+        trusted_proxies=listen.trusted_proxies,
+        on_refusal=house.telemetry.door_refused,
     )
+    house.telemetry.connections_open.set_function(lambda: data.connections_open)
     token = settings.scrape_token.reveal() if settings.scrape_token else None
     admin = Door(admin_app(house, token), host=listen.admin_host, port=listen.admin_port, drain_s=1)
     teams = [team.id for team in settings.teams]
@@ -241,12 +239,18 @@ def _database(settings: Settings) -> Path | None:
 
 def _upstream(settings: Settings) -> AzureUpstream:
     targets = {
-        row.name: UpstreamTarget(
-            row.name, row.endpoint.rstrip("/"), Credential("api-key", row.api_key.reveal())
-        )
+        row.name: UpstreamTarget(row.name, row.endpoint.rstrip("/"), _credential(row))
         for row in settings.upstreams
     }
     return AzureUpstream(targets, AzureTransport(ssl_context=ssl.create_default_context()))
+
+
+def _credential(row: UpstreamSettings) -> Credential | TokenFile:
+    if row.token_file is not None:
+        return TokenFile(row.token_file)
+    if row.api_key is None:
+        raise ValueError("an upstream has neither a key nor a token")
+    return Credential("api-key", row.api_key.reveal())
 
 
 async def _finish(house: House, drain_s: float) -> None:

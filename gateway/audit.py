@@ -1,9 +1,14 @@
-"""The audit: what policy said of files, and who was stopped at a cap. Never any content."""
+"""The audit: what policy said of files, who was stopped at a cap, and whose key was refused.
+
+Never any content, and never a key.
+"""
 
 from __future__ import annotations
 
 import logging
 from dataclasses import replace
+
+from starlette.types import Scope
 
 from gateway.core.errors import Code, Refusal
 from gateway.exchange import Asked
@@ -50,6 +55,14 @@ async def keep_refusal(house: House, asked: Asked | None, refusal: Refusal) -> N
         await house.store.decide(decision)
     except StoreUnavailable:
         _log.warning("a decision could not be kept (request %s)", asked.id)
+
+
+def log_refused_key(scope: Scope, refusal: Refusal, request_id: str) -> None:
+    """Write down where a refused key came from; other refusals are none of this."""
+    if refusal.refused.code is Code.INVALID_KEY:
+        client = scope.get("client")
+        address = client[0] if client else "unknown"
+        _log.info("a key was refused (client %s, request %s)", address, request_id)
 
 
 async def keep_permission(house: House, asked: Asked) -> None:

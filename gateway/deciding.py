@@ -23,9 +23,9 @@ from gateway.core.interpreter import (
     run_may_call,
 )
 from gateway.core.model import ObjectId, ObjectKind, Scope, ScopeKind
-from gateway.core.operations import Bills
+from gateway.core.operations import Bills, Body
 from gateway.core.policy import check_tools
-from gateway.core.unmetered import check_unmetered
+from gateway.core.unmetered import check_feature, check_unmetered
 from gateway.exchange import Asked, Permit
 from gateway.house import House
 from gateway.outgoing import api_version_query
@@ -49,6 +49,9 @@ async def decide(house: House, asked: Asked) -> Permit:
     Raises:
         Refusal: policy is against it, or a fact it rests on cannot be had.
     """
+    feature = asked.operation.feature
+    check_feature(feature, house.rules.policies.models.unmetered)
+    asked.unmetered |= {feature} if feature is not None else set()
     if asked.body is None:
         return Permit(asked)
     _check_body(house, asked, asked.body)
@@ -81,9 +84,12 @@ def _check_body(house: House, asked: Asked, body: dict[str, object]) -> None:
         # Azure might take `1` for true; the reply would then be a stream that nobody metered.
         raise Refusal(Code.MALFORMED_REQUEST, "`stream` must be true or false", param="stream")
     _check_limits(asked.operation.bills, body)
-    check_unmetered(body)
-    if asked.operation.bills is Bills.RESPONSE:
-        _check_items(body.get("input"))
+    if asked.operation.body is Body.CONTAINER_FILE:
+        _check_reference(body)
+    asked.unmetered |= check_unmetered(body, models.unmetered)
+    for name in ("input", "items"):
+        if asked.operation.bills is Bills.RESPONSE or name == "items":
+            _check_items(name, body.get(name))
 
 
 def _check_limits(bills: Bills, body: Mapping[str, object]) -> None:
@@ -101,14 +107,27 @@ def _check_limits(bills: Bills, body: Mapping[str, object]) -> None:
             )
 
 
-def _check_items(items: object) -> None:
+def _check_reference(body: Mapping[str, object]) -> None:
+    """A file that comes as JSON is one that was uploaded before, and nothing else."""
+    for name in body:
+        if name != "file_id":
+            raise Refusal(
+                Code.MALFORMED_REQUEST,
+                f"`{name[:64]}` is not known here; send `file_id`, or the file itself as a form",
+                param=name[:64],
+            )
+    if body.get("file_id") is None:
+        raise Refusal(Code.MALFORMED_REQUEST, "`file_id` is missing", param="file_id")
+
+
+def _check_items(name: str, items: object) -> None:
     for index, item in enumerate(items if isinstance(items, list) else ()):
         if isinstance(item, Mapping) and _is_reference(item):
             raise Refusal(
                 Code.NOT_PERMITTED,
                 "items of earlier responses cannot be named by id (rule `item-reference`); "
                 "use `previous_response_id`",
-                param=f"input[{index}]",
+                param=f"{name}[{index}]",
                 rule="item-reference",
             )
 
@@ -158,10 +177,11 @@ async def _run(house: House, asked: Asked, body: dict[str, object]) -> Permit:
     if not run_may_call(tools):
         return Permit(asked, deployment=deployment)
     thread = asked.segment("thread")
-    sessions, scope = 1, _new_scope(asked, ScopeKind.THREAD)
+    kind = ScopeKind.of_threads(asked.surface)
+    sessions, scope = 1, _new_scope(asked, kind)
     if thread is not None:
-        sessions = await _could_open(house, asked, ScopeKind.THREAD, thread)
-        scope = Scope(asked.upstream, ScopeKind.THREAD, thread)
+        sessions = await _could_open(house, asked, kind, thread)
+        scope = Scope(asked.upstream, kind, thread)
     return Permit(
         asked,
         deployment,
@@ -245,7 +265,7 @@ async def _assistant(
     reply = await house.upstream.send(
         asked.upstream,
         method="GET",
-        path=f"/openai/assistants/{name}",
+        path=f"{asked.root}/assistants/{name}",
         query=api_version_query(asked.route.sent),
         headers=asked.headers,
         body=None,

@@ -14,6 +14,7 @@ import orjson
 from starlette.types import Receive, Scope, Send
 
 from gateway.answer import Answer
+from gateway.audit import log_refused_key
 from gateway.core.errors import Code, Refusal, Refused, not_found
 from gateway.core.ledger import Period, Unit, team_account
 from gateway.core.model import Caller, Micros
@@ -40,6 +41,7 @@ class Desk:
         try:
             body = await self._answer(scope)
         except Refusal as refusal:
+            log_refused_key(scope, refusal, answer.request_id)
             await answer.refuse(refusal.refused)
         except StoreUnavailable:
             message = "the ledger cannot be read at the moment"

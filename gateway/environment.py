@@ -156,6 +156,7 @@ VARIABLES: Final[Mapping[str, tuple[tuple[str, ...], _Reader]]] = {
     "AOAIGW_LISTEN_TLS_CERT": (("listen", "tls_cert"), _here),
     "AOAIGW_LISTEN_TLS_KEY": (("listen", "tls_key"), _here),
     "AOAIGW_LISTEN_TRUSTED_PROXIES": (("listen", "trusted_proxies"), _comma_list),
+    "AOAIGW_LISTEN_CONNECTIONS_MAX": (("listen", "connections_max"), _integer),
     "AOAIGW_STORE_URL": (("store", "url"), _store_here),
     "AOAIGW_SPOOL_DIR": (("spool", "dir"), _here),
     "AOAIGW_SPOOL_QUOTA_BYTES": (("spool", "quota_bytes"), _integer),

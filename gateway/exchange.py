@@ -10,12 +10,12 @@ next.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from gateway.core.billing import Deployment
 from gateway.core.canonical import dump
 from gateway.core.ledger import Intent, QuoteLine
-from gateway.core.model import Caller, Micros, NanoUsd, Origin, Scope
+from gateway.core.model import Caller, Micros, NanoUsd, Origin, Scope, Surface
 from gateway.core.operations import Match, Operation
 from gateway.core.versions import Route
 from gateway.spool import SpoolFile
@@ -39,7 +39,9 @@ class Asked:
     """A request that was identified, matched, read and walked up to the version we send.
 
     `body` is the parsed document as it will be sent; nothing of the caller's own bytes is left.
-    `wire` is that document written, once nothing changes it any more.
+    `surface` is the one it is sent to, below `root`, which need not be the one it came in on.
+    `wire` is that document written, once nothing changes it any more. `unmetered` are the permitted
+    features it uses that no meter here sees.
     """
 
     id: str
@@ -50,9 +52,12 @@ class Asked:
     headers: Headers
     route: Route
     upstream: str
+    surface: Surface
+    root: str
     body: dict[str, object] | None = None
     upload: Upload | None = None
     wire: bytes | None = None
+    unmetered: set[str] = field(default_factory=set)
 
     def seal(self) -> None:
         """Write the body as it will be sent; from here on it is what was judged and priced."""
@@ -74,7 +79,7 @@ class Asked:
             team=self.caller.team,
             key=self.caller.key,
             upstream=self.upstream,
-            surface=self.operation.surface,
+            surface=self.surface,
             deployment=deployment.name if deployment else None,
             model=deployment.model if deployment else None,
             request=self.id,

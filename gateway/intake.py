@@ -8,7 +8,8 @@ the spool, and nothing of it has gone anywhere when it is refused.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
+from dataclasses import dataclass
 from typing import NoReturn
 
 from starlette.types import Receive
@@ -16,6 +17,7 @@ from starlette.types import Receive
 from gateway.core.canonical import parse_object
 from gateway.core.disposition import extension_of
 from gateway.core.errors import Code, Refusal
+from gateway.core.model import Surface
 from gateway.core.multipart import (
     FormEvent,
     FormLimits,
@@ -42,7 +44,36 @@ from gateway.spool import Spool, SpoolFile, SpoolFull
 _FIELDS = frozenset(
     {"purpose", "expires_after[anchor]", "expires_after[seconds]", "anchor", "seconds"}
 )
+# The SDK of Foundry's agents may say the file's name a second time.
+_PROJECT_FIELDS = _FIELDS | {"filename"}
+# Files in a container are for the interpreter, as files of this purpose are.
+_CONTAINER_PURPOSE = "assistants"
 _LARGE_BYTES = 1024 * 1024
+_ABOUT_BODIES = frozenset({b"content-type", b"content-encoding"})
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """Which fields an upload's form may hold beside its file; `purpose` is set where it holds none,
+    because what the file is for follows from where it goes."""
+
+    fields: frozenset[str]
+    purpose: str | None = None
+
+
+def brings_upload(operation: Operation, headers: Mapping[bytes, bytes]) -> bool:
+    """Return whether a request brings a file in a form."""
+    if operation.body is not Body.CONTAINER_FILE:
+        return operation.body is Body.UPLOAD
+    media_type = headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
+    return media_type == b"multipart/form-data"
+
+
+def form_of(operation: Operation) -> Form:
+    """Return the form in which an operation takes a file."""
+    if operation.body is Body.CONTAINER_FILE:
+        return Form(frozenset(), purpose=_CONTAINER_PURPOSE)
+    return Form(_PROJECT_FIELDS if operation.surface is Surface.FOUNDRY else _FIELDS)
 
 
 class CallerGone(Exception):
@@ -58,6 +89,25 @@ class UploadRefused(Refusal):
         self.verdict = verdict
         self.sha256 = sha256
         self.size_bytes = size_bytes
+
+
+def said_once(headers: Iterable[tuple[bytes, bytes]]) -> Mapping[bytes, bytes]:
+    """Return the header lines by name, those that say what a body is being there at most once.
+
+    Raises:
+        Refusal: the body's type or encoding is said twice, and servers differ in which they take.
+    """
+    said: dict[bytes, bytes] = {}
+    for name, value in headers:
+        if name in said and name in _ABOUT_BODIES:
+            raise Refusal(
+                Code.MALFORMED_REQUEST,
+                f"the header `{name.decode()}` is given twice; send it once",
+                param=name.decode(),
+                rule="header-repeated",
+            )
+        said[name] = value
+    return said
 
 
 def check_encoding(headers: Mapping[bytes, bytes]) -> None:
@@ -111,6 +161,7 @@ async def read_upload(
     spool: Spool,
     *,
     team: str,
+    form: Form,
 ) -> Upload:
     """Return the judged upload; its file is open in the spool and the caller's to close.
 
@@ -121,7 +172,7 @@ async def read_upload(
     check_encoding(headers)
     content_type = headers.get(b"content-type", b"").decode("latin-1")
     reader = FormReader(boundary_of(content_type), FormLimits(file_bytes_max=policy.file_bytes_max))
-    desk = _Desk(policy, spool, team)
+    desk = _Desk(policy, spool, team, form)
     try:
         async for chunk in _chunks(receive):
             for event in reader.feed(chunk):
@@ -163,8 +214,9 @@ def _too_large(limit_bytes: int) -> NoReturn:
 class _Desk:
     """Takes a form's parts as they come and judges the file among them."""
 
-    def __init__(self, policy: UploadPolicy, spool: Spool, team: str) -> None:
+    def __init__(self, policy: UploadPolicy, spool: Spool, team: str, form: Form) -> None:
         self._policy = policy
+        self._form = form
         self._spool = spool
         self._team = team
         self._fields: dict[str, str] = {}
@@ -192,10 +244,11 @@ class _Desk:
 
     def _begin(self, part: PartBegins) -> None:
         if part.filename is None:
-            if part.name not in _FIELDS:
+            if part.name not in self._form.fields:
+                known = ", ".join(sorted(self._form.fields)) or "none beside `file`"
                 raise Refusal(
                     Code.MALFORMED_UPLOAD,
-                    f"the form has a field `{part.name[:64]}`; known: {', '.join(sorted(_FIELDS))}",
+                    f"the form has a field `{part.name[:64]}`; known: {known}",
                     param=part.name[:64],
                 )
             return
@@ -240,8 +293,14 @@ class _Desk:
         file, head = self._file, self._head
         if file is None or head is None or head.filename is None:
             raise Refusal(Code.MALFORMED_UPLOAD, "the form holds no `file`", param="file")
-        if "purpose" not in self._fields:
+        if self._purpose is None:
             raise Refusal(Code.MALFORMED_UPLOAD, "the form holds no `purpose`", param="purpose")
+        if self._fields.get("filename", head.filename) != head.filename:
+            raise Refusal(
+                Code.MALFORMED_UPLOAD,
+                "the field `filename` and the file's own name differ; leave the field out",
+                param="filename",
+            )
         declared = self._declared()
         self._demand(judge_name(self._policy, declared))
         verdict = await self._proved(file, declared)
@@ -267,7 +326,11 @@ class _Desk:
         head = self._head
         name = head.filename if head is not None and head.filename is not None else ""
         media_type = head.media_type if head is not None else None
-        return Declared(name, media_type, self._fields.get("purpose"))
+        return Declared(name, media_type, self._purpose)
+
+    @property
+    def _purpose(self) -> str | None:
+        return self._form.purpose or self._fields.get("purpose")
 
     def _demand(self, verdict: Verdict) -> None:
         if verdict.permitted:

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 
+from gateway.answer import NO_PATIENCE, Patience
 from gateway.core.billing import Ending
 from gateway.core.ledger import Booking, IntentState, Outcome
 from gateway.core.metering import Meter
@@ -35,6 +36,18 @@ class Journey:
         self._wake = wake
         self._said_early = False
         self._settled = False
+
+    @property
+    def patience(self) -> Patience:
+        """How long the reply is read without its caller, for the sake of what it says was billed.
+
+        A question that changes nothing, and in whose answer nothing is listened for (the content
+        of a file, say), is worth no byte more. Anything else is at least not broken off half done.
+        """
+        operation, limits = self.hold.asked.operation, self._house.limits
+        if operation.method == "GET" and not operation.hears:
+            return NO_PATIENCE
+        return Patience(limits.leaver_bytes_max, limits.leaver_s)
 
     def hold_back(self, chunk: bytes, *, join: bool = False) -> bytes:
         """Keep `chunk` as the last piece and return the one that was kept before."""

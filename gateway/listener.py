@@ -7,7 +7,7 @@ keep a limit. An answer given before the request was read to its end lingers: we
 discard, within limits, what still comes, because closing over unread bytes resets the connection
 and can take the answer with it (RFC 9112 section 9.6).
 
-How one connection is read stands in `visitor`.
+How one connection is read stands in `visitor`, what it may send in `bounds`.
 """
 
 from __future__ import annotations
@@ -17,15 +17,17 @@ import contextlib
 import errno
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from email.utils import formatdate
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from uvicorn.config import Config
 from uvicorn.server import ServerState
 
-from gateway.visitor import LINGER_S, DoorLimits, Visitor
+from gateway.bounds import DoorLimits
+from gateway.core.proxies import Proxies
+from gateway.visitor import LINGER_S, Planner, Terms, Visitor
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
@@ -33,6 +35,8 @@ if TYPE_CHECKING:
 __all__ = ["Door", "DoorLimits", "unix_address"]
 
 _LIMITS = DoorLimits()
+# As many may wait to be let in; a caller beyond that tries again after a second.
+_WAITING_MAX = 1024
 
 
 class Door:
@@ -40,6 +44,12 @@ class Door:
 
     `port` is the real one once started. Signals, lifespan and logging stay the caller's. With `uds`
     it listens on that path instead (mode 0600); with `tls_cert` and `tls_key` it speaks TLS.
+    `trusted_proxies` are addresses or networks whose `X-Forwarded-For` is believed: the client in
+    the scope is then who asked them. `on_refusal` hears one of `bounds.REASONS` for every refusal.
+    `plan` is `call_later` of the running loop, unless deadlines are to pass by hand.
+
+    Raises:
+        ValueError: one of `trusted_proxies` is neither an address nor a network.
     """
 
     def __init__(
@@ -53,9 +63,13 @@ class Door:
         tls_key: Path | None = None,
         drain_s: float = 30,
         uds: Path | None = None,
+        trusted_proxies: Iterable[str] = (),
+        on_refusal: Callable[[str], None] = lambda _: None,
+        plan: Planner | None = None,
     ) -> None:
         self.port = port
-        self._host, self._uds, self._limits, self._drain_s = host, uds, limits, drain_s
+        self._host, self._uds, self._drain_s = host, uds, drain_s
+        self._terms = Terms(limits, Proxies(trusted_proxies), plan or _plan, on_refusal)
         self._config = Config(
             app,
             interface="asgi3",
@@ -69,8 +83,12 @@ class Door:
             ssl_keyfile=tls_key,
         )
         self._state = ServerState()
-        self._gone = asyncio.Event()
         self._server: asyncio.Server | None = None
+
+    @property
+    def connections_open(self) -> int:
+        """How many connections there are now, idle ones too."""
+        return len(self._state.connections)
 
     async def start(self) -> None:
         """Return once bound and accepting.
@@ -82,20 +100,20 @@ class Door:
             self._config.load()
         tls = self._config.ssl
         loop = asyncio.get_running_loop()
-        handshake_s = self._limits.header_timeout_s if tls else None
+        limits = self._terms.limits
 
         def visit() -> Visitor:
-            return Visitor(self._config, self._state, self._limits, self._gone)
+            return Visitor(self._config, self._state, self._terms)
 
+        how: dict[str, Any] = {"ssl": tls, "backlog": _WAITING_MAX}
+        if tls is not None:
+            how["ssl_handshake_timeout"] = limits.header_timeout_s
+            how["ssl_shutdown_timeout"] = limits.unread_timeout_s
         if self._uds is None:
-            self._server = await loop.create_server(
-                visit, self._host, self.port, ssl=tls, ssl_handshake_timeout=handshake_s
-            )
+            self._server = await loop.create_server(visit, self._host, self.port, **how)
             self.port = self._server.sockets[0].getsockname()[1]
         else:
-            self._server = await loop.create_unix_server(
-                visit, sock=_bind_unix(self._uds), ssl=tls, ssl_handshake_timeout=handshake_s
-            )
+            self._server = await loop.create_unix_server(visit, sock=_bind_unix(self._uds), **how)
         self._tell_date()
 
     async def stop(self) -> None:
@@ -111,8 +129,8 @@ class Door:
         try:
             async with asyncio.timeout(self._drain_s):
                 while connections:
-                    self._gone.clear()
-                    await self._gone.wait()
+                    self._terms.gone.clear()
+                    await self._terms.gone.wait()
                 while tasks:
                     await asyncio.wait(tasks)
         except TimeoutError:
@@ -129,6 +147,10 @@ class Door:
     def _tell_date(self) -> None:
         self._state.default_headers = [(b"date", formatdate(usegmt=True).encode())]
         self._date_timer = asyncio.get_running_loop().call_later(1, self._tell_date)
+
+
+def _plan(delay_s: float, act: Callable[[], None]) -> asyncio.TimerHandle:
+    return asyncio.get_running_loop().call_later(delay_s, act)
 
 
 def _bind_unix(path: Path) -> socket.socket:

@@ -20,10 +20,11 @@ from gateway.core import versions
 from gateway.core.errors import Code, Refusal, not_found
 from gateway.exchange import Asked
 from gateway.house import House
-from gateway.outgoing import api_version_query
+from gateway.outgoing import api_version_query, path_of
 
 _PAGE_DEFAULT, _PAGE_MAX = 20, 100
 _LIMIT = re.compile(r"[0-9]{1,3}")
+_FILTERS = ("purpose", "name")
 _AT_ONCE = 4
 _READS_MAX = 400
 _OBJECT_BYTES_MAX = 4 * 1024 * 1024
@@ -80,10 +81,10 @@ async def _fill(
 ) -> tuple[list[dict[str, object]], int]:
     """Return up to `limit` objects that are there and wanted, and how many ids that took.
 
-    SDKs take an empty page for the end of a list, so what is gone or of another purpose must not
-    make a page empty.
+    SDKs take an empty page for the end of a list, so what is gone or was filtered out must not make
+    a page empty.
     """
-    purpose = dict(asked.query).get("purpose")
+    filters = [(name, value) for name, value in asked.query if name in _FILTERS]
     found: list[dict[str, object]] = []
     looked_at = 0
     while looked_at < min(len(ids), _READS_MAX) and len(found) < limit:
@@ -92,7 +93,7 @@ async def _fill(
         found += [
             document
             for document in await _read(house, asked, part)
-            if document is not None and purpose in (None, document.get("purpose"))
+            if document is not None and all(document.get(name) == value for name, value in filters)
         ]
     return found, looked_at
 
@@ -109,7 +110,7 @@ def _limit(text: str | None) -> int:
 
 async def _read(house: House, asked: Asked, ids: Sequence[str]) -> list[dict[str, object] | None]:
     gate = asyncio.Semaphore(_AT_ONCE)
-    base = asked.operation.template
+    base = path_of(asked)
 
     async def one(name: str) -> dict[str, object] | None:
         async with gate:

@@ -30,12 +30,18 @@ def api_version_query(sent: str | None) -> str:
     return render_query((("api-version", sent),)) if sent is not None else ""
 
 
+def path_of(asked: Asked) -> str:
+    """Return the path of a request, written from its row and what its placeholders stood for."""
+    path = asked.root + asked.operation.below
+    for name, value in asked.match.values.items():
+        path = path.replace("{" + name + "}", value)
+    return path
+
+
 def rendered(asked: Asked) -> Outgoing:
     """Return the request as it goes upstream."""
     operation = asked.operation
-    path = operation.template
-    for name, value in asked.match.values.items():
-        path = path.replace("{" + name + "}", value)
+    path = path_of(asked)
     pairs = asked.query
     if asked.route.sent is not None:
         pairs = (*pairs, ("api-version", asked.route.sent))

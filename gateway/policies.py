@@ -21,6 +21,7 @@ from gateway.core.catalogue import CATALOGUE
 from gateway.core.ledger import Period, Unit
 from gateway.core.model import NanoUsd
 from gateway.core.policy import Cap, ModelPolicy, SpendPolicy, Subject
+from gateway.core.unmetered import FEATURES
 from gateway.core.uploads import FileType, Proof, UploadPolicy
 from gateway.core.versions import KnownVersion, VersionPolicy
 from gateway.faults import SettingsFaults, hint, listed, read_toml, sentences
@@ -94,7 +95,9 @@ def load_policies(folder: Path | None, teams: Collection[str] | None = None) -> 
         ),
         versions=versions.policy(),
         models=ModelPolicy(
-            tools=frozenset(models.tools), image_hosts=frozenset(models.image_hosts)
+            tools=frozenset(models.tools),
+            image_hosts=frozenset(models.image_hosts),
+            unmetered=frozenset(models.unmetered),
         ),
     )
 
@@ -203,6 +206,7 @@ class _BudgetsFile(_Table):
 class _ModelsFile(_Table):
     tools: list[str]
     image_hosts: list[_Host] = []
+    unmetered: list[Annotated[str, _one_of(FEATURES)]] = []
 
 
 class _TypeRow(_Table):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from gateway.core.billing import Deployment
@@ -42,6 +43,18 @@ def unanswered(*, is_promised: bool, method: str) -> Refused:
     if is_promised:
         return UNKNOWN_OUTCOME
     return UNANSWERED if method == "GET" else PERHAPS_DONE
+
+
+# Source: azure-core 1.3x, `RetryPolicy`: a POST is repeated after these whatever the headers say.
+_REPEATED_BY_AZURE_CORE = (500, 503, 504)
+
+
+def for_azure_core(refused: Refused) -> Refused:
+    """Return a refusal of work that may have been done as a status that Azure's own SDK, which
+    heeds no `x-should-retry`, does not answer with a second POST."""
+    if refused.code.status not in _REPEATED_BY_AZURE_CORE:
+        return refused
+    return replace(refused, code=Code.UPSTREAM_OUTCOME_UNKNOWN_502)
 
 
 def over_cap(refused: OverCap, ends: Micros | None, *, status: int) -> Refusal:

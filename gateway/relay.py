@@ -9,8 +9,8 @@ before a hold exists for anything that costs money or makes an object, its inten
 
 On the way back the meter looks at every chunk before the caller gets it, and the chunk that ends
 the work leaves only once its outcome is durable (or, after `settle_timeout_s`, with the hold
-still open). A caller who goes away does not end the exchange: the reply is read to its end all
-the same.
+still open). A caller who goes away does not end the exchange: a reply that tells what was billed
+is read to its end all the same, up to a limit (see `answer.py`).
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 from starlette.types import Receive, Scope, Send
 
 from gateway.answer import Answer, passed_headers
-from gateway.audit import keep_permission, keep_refusal
+from gateway.audit import keep_permission, keep_refusal, log_refused_key
 from gateway.core import versions
 from gateway.core.errors import Code, Refusal, Refused, not_found
 from gateway.core.interpreter import RUN_LASTS_AT_MOST
 from gateway.core.ledger import Claim, Intent, Period, window_end
 from gateway.core.metering import Meter
 from gateway.core.model import ObjectId, ScopeKind
-from gateway.core.operations import Bills, Body, Reply, check_query
+from gateway.core.operations import Bills, Reply, check_query
 from gateway.core.ownership import references
 from gateway.core.policy import SpendPolicy, claims
 from gateway.core.quoting import bound_usage, session_lines, token_lines
@@ -39,15 +39,17 @@ from gateway.deciding import decide
 from gateway.deferral import defer_deletion, is_deferred
 from gateway.exchange import Asked, Hold, Permit, Quote
 from gateway.house import House
-from gateway.intake import CallerGone, read_json, read_upload
+from gateway.intake import CallerGone, brings_upload, form_of, read_json, read_upload, said_once
 from gateway.journey import Journey
 from gateway.listing import list_own
+from gateway.models import tell_models
 from gateway.outgoing import forwarded_headers, rendered
 from gateway.ports import StoreUnavailable
 from gateway.refusals import (
     FAULT,
     UNAVAILABLE,
     UNREACHABLE,
+    for_azure_core,
     over_cap,
     unanswered,
     unpriced,
@@ -56,6 +58,7 @@ from gateway.spool import SpoolFault
 from gateway.upstream import MaybeSent, NotSent, ReplyBroken
 from gateway.upstream import Reply as AzureReply
 from gateway.views import DocumentView, StreamView, View, change_data, hide_usage
+from gateway.visit import Visit
 
 _log = logging.getLogger("gateway.street")
 
@@ -79,6 +82,7 @@ class Street:
             except CallerGone:
                 answer.status = 499
             except Refusal as refusal:
+                log_refused_key(scope, refusal, answer.request_id)
                 await self._refuse(visit, refusal.refused)
                 await keep_refusal(house, visit.asked, refusal)
             except (StoreUnavailable, SpoolFault) as fault:
@@ -108,6 +112,9 @@ class Street:
     async def _walk(self, visit: Visit, scope: Scope, receive: Receive) -> None:
         asked = await self._asked(visit, scope, receive)
         await self._own(asked)
+        if asked.operation.is_ours:
+            await tell_models(self._house, asked, visit.answer)
+            return
         if asked.operation.lists is not None:
             await list_own(self._house, asked, visit.answer)
             return
@@ -121,23 +128,31 @@ class Street:
         quote = self._quote(permit)
         hold = await self._reserve(quote)
         visit.is_promised = hold.intent is not None
-        await self._carry(hold, visit.answer)
+        for feature in sorted(asked.unmetered):
+            self._house.telemetry.unmetered(team=asked.caller.team, feature=feature)
+        await self._carry(hold, receive, visit.answer)
 
     # identify, match, read, upgrade
 
     async def _asked(self, visit: Visit, scope: Scope, receive: Receive) -> Asked:
         house, at = self._house, self._house.clock.now()
-        headers: Mapping[bytes, bytes] = dict(scope["headers"])
         caller = house.ring.identify(scope["headers"], at)
         visit.team = caller.team
+        headers = said_once(scope["headers"])
         target = parse_target(scope["raw_target"])
         match = house.catalogue.match(scope["method"], target.segments)
         operation = match.operation
         visit.operation = operation.name
         query, version = check_query(operation, target.query)
-        policies = house.rules.policies
+        policies, way = house.rules.policies, house.rules.way_of(match)
         try:
-            route = versions.route(policies.versions, operation.surface, version, operation.name)
+            route = versions.route(
+                policies.versions,
+                operation.surface,
+                version,
+                operation.name,
+                is_carried=way.surface is not operation.surface,
+            )
         except Refusal:
             house.telemetry.version(team=caller.team, asked=version, sent=None)
             raise
@@ -150,12 +165,19 @@ class Street:
             query=query,
             headers=forwarded_headers(scope["headers"]),
             route=route,
-            upstream=house.rules.stateful,
+            upstream=way.upstream,
+            surface=way.surface,
+            root=way.root,
         )
         visit.upstream, visit.asked = asked.upstream, asked
-        if operation.body is Body.UPLOAD:
+        if brings_upload(operation, headers):
             asked.upload = await read_upload(
-                receive, headers, policies.uploads, house.spool, team=caller.team
+                receive,
+                headers,
+                policies.uploads,
+                house.spool,
+                team=caller.team,
+                form=form_of(operation),
             )
             await keep_permission(house, asked)
         else:
@@ -182,7 +204,9 @@ class Street:
 
     def _quote(self, permit: Permit) -> Quote:
         asked, rates = permit.asked, self._house.rules.rates
-        kind = ScopeKind.THREAD if asked.operation.bills is Bills.RUN else ScopeKind.CONTAINER
+        kind = ScopeKind.CONTAINER
+        if asked.operation.bills is Bills.RUN:
+            kind = ScopeKind.of_threads(asked.surface)
         lines = session_lines(rates.book, kind, permit.sessions)
         if permit.deployment is None or asked.body is None:
             return Quote(permit, lines, permit.sessions)
@@ -221,33 +245,34 @@ class Street:
 
     # send, meter, walk back, settle, last byte
 
-    async def _carry(self, hold: Hold, answer: Answer) -> None:
+    async def _carry(self, hold: Hold, receive: Receive, answer: Answer) -> None:
         """Send and bring the reply back; whatever happens, the hold learns how it ended."""
         asked = hold.asked
         hears = asked.operation.hears
         journey = Journey(self._house, hold, Meter(is_stream=False, hears=hears), self._wake)
         try:
-            outgoing = rendered(asked)
-            reply = await self._house.upstream.send(
-                asked.upstream,
-                method=outgoing.method,
-                path=outgoing.path,
-                query=outgoing.query,
-                headers=outgoing.headers,
-                body=outgoing.body,
-                content_length=outgoing.content_length,
-            )
-            journey.status = reply.status
-            try:
-                if 300 <= reply.status < 400:
-                    raise Refusal(
-                        Code.UPSTREAM_UNREACHABLE,
-                        "Azure answered with a redirect, and a redirect is not followed",
-                        headers=(("x-should-retry", "false"),),
-                    )
-                await self._bring_back(reply, journey, answer)
-            finally:
-                await reply.aclose()
+            async with answer.attended(receive, self._house.tasks, journey.patience):
+                outgoing = rendered(asked)
+                reply = await self._house.upstream.send(
+                    asked.upstream,
+                    method=outgoing.method,
+                    path=outgoing.path,
+                    query=outgoing.query,
+                    headers=outgoing.headers,
+                    body=outgoing.body,
+                    content_length=outgoing.content_length,
+                )
+                journey.status = reply.status
+                try:
+                    if 300 <= reply.status < 400:
+                        raise Refusal(
+                            Code.UPSTREAM_UNREACHABLE,
+                            "Azure answered with a redirect, and a redirect is not followed",
+                            headers=(("x-should-retry", "false"),),
+                        )
+                    await self._bring_back(reply, journey, answer)
+                finally:
+                    await reply.aclose()
         except (NotSent, SpoolFault, Refusal):
             journey.was_sent = False
             raise
@@ -268,6 +293,7 @@ class Street:
             async for chunk in reply.chunks():
                 if asked.operation.reply is not Reply.BYTES:
                     journey.meter.feed(chunk)
+                answer.count_unheard(len(chunk))
                 passed = view.feed(chunk) if view is not None else chunk
                 if is_stream:
                     await journey.between_chunks()
@@ -288,27 +314,12 @@ class Street:
     async def _refuse(self, visit: Visit, refused: Refused) -> None:
         if visit.answer.status:
             return
+        if visit.is_promised and visit.is_projects:
+            refused = for_azure_core(refused)
         self._house.telemetry.refused(
             team=visit.team, code=refused.code.word, rule=refused.rule or "none"
         )
         await visit.answer.refuse(refused)
-
-
-class Visit:
-    """What is known of a caller so far, for the metrics, also when he is refused at the door."""
-
-    def __init__(self, answer: Answer) -> None:
-        self.answer = answer
-        self.asked: Asked | None = None
-        self.team = "none"
-        self.operation = "none"
-        self.upstream = "none"
-        self.is_promised = False
-
-    def let_go(self) -> None:
-        """Give back what the spool holds for this visit."""
-        if self.asked is not None and self.asked.upload is not None:
-            self.asked.upload.file.close()
 
 
 def _previous(asked: Asked) -> str | None:

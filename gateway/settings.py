@@ -26,6 +26,8 @@ from gateway.settings_file import (
     GatewayFile,
     Secret,
     UpstreamKind,
+    named_project,
+    project_of,
     sqlite_path,
 )
 
@@ -60,16 +62,22 @@ class Listen:
     tls_cert: Path | None = None
     tls_key: Path | None = None
     trusted_proxies: tuple[str, ...] = ()
+    connections_max: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class UpstreamSettings:
-    """One Azure resource. `endpoint` is ``https://host[:port]``, with nothing behind it."""
+    """One Azure resource. `endpoint` is ``https://host[:port]``, with nothing behind it; `project`
+    is the Foundry project it stands for, if it does; `carries_dated` says that it answers dated
+    calls of assistants. Of `api_key` and `token_file` one is set."""
 
     name: str
     kind: UpstreamKind
     endpoint: str
-    api_key: Secret
+    api_key: Secret | None
+    token_file: Path | None = None
+    project: str | None = None
+    carries_dated: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,13 +238,23 @@ def _settings(file: GatewayFile, folder: Path) -> Settings:
             tls_cert=file.listen.tls_cert,
             tls_key=file.listen.tls_key,
             trusted_proxies=tuple(file.listen.trusted_proxies),
+            connections_max=file.listen.connections_max,
         ),
         store_url=store_url,
         spool_dir=file.spool.dir or home / "aoai-gateway-spool",
         spool_quota_bytes=file.spool.quota_bytes,
         policies_dir=file.policies,
         upstreams=tuple(
-            UpstreamSettings(up.name, up.kind, up.endpoint, up.api_key) for up in file.upstream
+            UpstreamSettings(
+                up.name,
+                up.kind,
+                project_of(up.endpoint)[0],
+                up.api_key,
+                token_file=up.token_file,
+                project=project_of(up.endpoint)[1],
+                carries_dated=up.carries_dated,
+            )
+            for up in file.upstream
         ),
         deployments=tuple(
             DeploymentSettings(
@@ -270,6 +288,12 @@ def _contradictions(document: Mapping[str, object]) -> Iterator[str]:
     """Yield what no single value is to blame for; looks at whatever is well formed."""
     upstreams = _column(document, "upstream", "name")
     yield from _doubles("upstream", "name", upstreams)
+    endpoints = _column(document, "upstream", "endpoint")
+    projects = [name for name in map(named_project, endpoints) if name is not None]
+    yield from _doubles("upstream", "project", projects)
+    carriers = [row for row in _rows(document, "upstream") if row.get("carries_dated") is True]
+    if len(carriers) > 1:
+        yield "upstream: more than one has `carries_dated`; dated calls can go to one project only"
     yield from _doubles("deployment", "name", _column(document, "deployment", "name"))
     yield from _doubles("team", "id", _column(document, "team", "id"))
     for index, row in enumerate(_rows(document, "deployment")):

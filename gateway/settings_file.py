@@ -20,6 +20,7 @@ from pydantic import (
     PlainValidator,
     ValidationInfo,
     WithJsonSchema,
+    model_validator,
 )
 
 UpstreamKind = Literal["azure-openai", "foundry"]
@@ -39,6 +40,7 @@ MIB: Final = 1024 * 1024
 PEPPER_CHARS_MIN: Final = 32
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_PROJECT = re.compile(r"/api/projects/([A-Za-z0-9][A-Za-z0-9._-]{0,63})/?")
 _ADDRESS = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.-]*):([0-9]{1,5})")
 _SECRET_BYTES_MAX = 64 * 1024
 
@@ -173,11 +175,13 @@ def _address(value: object) -> tuple[str, int]:
 def _proxy(value: object) -> object:
     if isinstance(value, str):
         try:
-            ipaddress.ip_network(value)
+            network = ipaddress.ip_network(value)
         except ValueError:
             raise ValueError(
                 f"`{value[:64]}` is not an address or network such as `10.0.0.0/8`"
             ) from None
+        if network.prefixlen == 0:
+            raise ValueError(f"`{value}` is everybody; name the proxies alone")
     return value
 
 
@@ -192,8 +196,25 @@ def _store_url(value: object) -> object:
     return value
 
 
+def project_of(endpoint: str) -> tuple[str, str | None]:
+    """Return the origin of an endpoint and the Foundry project it names, if it names one."""
+    found = _PROJECT.fullmatch(urlsplit(endpoint).path)
+    if found is None:
+        return endpoint, None
+    return endpoint[: endpoint.index("/api/projects/")], found[1]
+
+
+def named_project(endpoint: str) -> str | None:
+    """Return the Foundry project an endpoint names; None also for what is no endpoint at all."""
+    try:
+        return project_of(endpoint)[1]
+    except ValueError:
+        return None
+
+
 def _endpoint(value: object) -> object:
-    """Return an origin; the slash that the portal's copy button adds is taken away."""
+    """Return an origin, perhaps with a project behind it; the slash that the portal's copy button
+    adds is taken away."""
     if not isinstance(value, str):
         return value
     try:
@@ -209,8 +230,13 @@ def _endpoint(value: object) -> object:
             f"`{origin[:128]}` would send the key in clear text; "
             "`https` is required unless the host is this machine"
         )
+    if _PROJECT.fullmatch(parts.path) and not parts.query and not parts.fragment:
+        return origin + parts.path.rstrip("/")
     if parts.path.strip("/") or parts.query or parts.fragment:
-        raise ValueError(f"must not have a path or a query; say `{origin[:128]}`")
+        raise ValueError(
+            f"must not have a path or a query; say `{origin[:128]}`, "
+            f"or `{origin[:128]}/api/projects/NAME` for a Foundry project"
+        )
     return origin
 
 
@@ -266,6 +292,11 @@ class ListenTable(_Table):
     trusted_proxies: list[Annotated[str, BeforeValidator(_proxy)]] = Field(
         default=[], description="addresses or networks whose `X-Forwarded-For` is believed"
     )
+    connections_max: int | None = Field(
+        default=None,
+        ge=1,
+        description="how many connections callers may hold at once; a further one is answered 503",
+    )
 
 
 class StoreTable(_Table):
@@ -293,9 +324,38 @@ class UpstreamTable(_Table):
     name: Name
     kind: UpstreamKind
     endpoint: Annotated[str, BeforeValidator(_endpoint)] = Field(
-        description="its origin, `https://NAME.openai.azure.com`"
+        description='its origin, `https://NAME.openai.azure.com`; with `kind = "foundry"` the '
+        "project's, `https://NAME.services.ai.azure.com/api/projects/PROJECT`"
     )
-    api_key: SecretReference = Field(description="`env:NAME` or `file:PATH`, never the key itself")
+    api_key: SecretReference | None = Field(
+        default=None, description="`env:NAME` or `file:PATH`, never the key itself"
+    )
+    token_file: FilePath | None = Field(
+        default=None,
+        description="instead of `api_key`: a file with an Entra access token, read again whenever "
+        "it changes, as a sidecar or a scheduled `az account get-access-token` keeps it",
+    )
+
+    carries_dated: bool = Field(
+        default=False,
+        description='with `kind = "foundry"`: dated calls of assistants, threads, files and '
+        "vector stores are carried to this project, which has the same objects; for clients that "
+        "outlive the retired Assistants API",
+    )
+
+    @model_validator(mode="after")
+    def _agrees(self) -> UpstreamTable:
+        if (self.api_key is None) == (self.token_file is None):
+            raise ValueError("exactly one of `api_key` and `token_file` is needed")
+        has_project = project_of(self.endpoint)[1] is not None
+        if has_project != (self.kind == "foundry"):
+            raise ValueError(
+                f"endpoint `{self.endpoint[:128]}` and kind `{self.kind}` do not go together; a "
+                "project's endpoint ends in `/api/projects/PROJECT`"
+            )
+        if self.carries_dated and not has_project:
+            raise ValueError("`carries_dated` is for a Foundry project; leave it out")
+        return self
 
 
 class DeploymentTable(_Table):

@@ -34,9 +34,10 @@ from gateway.core.billing import (
 from gateway.core.catalogue import CATALOGUE
 from gateway.core.ledger import Booking, Intent, IntentState, Outcome
 from gateway.core.metering import Ear, HeardRun
-from gateway.core.model import SECOND, Confidence, Micros, Surface, Usage
+from gateway.core.model import SECOND, Confidence, Micros, Origin, Surface, Usage
 from gateway.core.operations import Bills
 from gateway.core.usage import read_usage
+from gateway.core.versions import FOUNDRY_VERSIONS
 from gateway.ports import Clock, Store, StoreUnavailable
 from gateway.upstream import AzureUpstream, MaybeSent, NotSent, ReplyBroken
 
@@ -72,6 +73,7 @@ class Settlement:
         clock: Clock,
         rates: Callable[[], Rates],
         sent_version: Callable[[], str],
+        root_of: Callable[[Origin], str],
         *,
         reads_per_s: float = 20,
         every_s: float = 1,
@@ -81,6 +83,7 @@ class Settlement:
         self._clock = clock
         self._rates = rates
         self._sent_version = sent_version
+        self._root_of = root_of
         self._pause_s = 1 / reads_per_s
         self._every_s = every_s
         self._news = asyncio.Event()
@@ -159,7 +162,7 @@ class Settlement:
             return lost(self._booking(intent, None), intent, "thread_unknown", _GONE)
         if intent.run is None:
             return await self._find_run(intent, intent.thread)
-        path = f"/openai/threads/{intent.thread}/runs/{intent.run}"
+        path = f"{self._root_of(intent.origin)}/threads/{intent.thread}/runs/{intent.run}"
         document = await self._read(intent, path)
         if document is None:
             return lost(self._booking(intent, None), intent, "run_gone", _GONE)
@@ -210,7 +213,8 @@ class Settlement:
 
     async def _find_run(self, intent: Intent, thread: str) -> Booking:
         """Find the run whose creation was never acknowledged: one that no intent knows."""
-        page = await self._read(intent, f"/openai/threads/{thread}/runs", "limit=100&order=desc")
+        path = f"{self._root_of(intent.origin)}/threads/{thread}/runs"
+        page = await self._read(intent, path, "limit=100&order=desc")
         if page is None:
             return lost(self._booking(intent, None), intent, "thread_gone", _GONE)
         ear = Ear()
@@ -238,8 +242,7 @@ class Settlement:
     # responses
 
     async def _response(self, intent: Intent, name: str) -> Booking:
-        base = "/openai/v1" if intent.origin.surface is Surface.V1 else "/openai"
-        document = await self._read(intent, f"{base}/responses/{name}")
+        document = await self._read(intent, f"{self._root_of(intent.origin)}/responses/{name}")
         if document is None:
             return lost(self._booking(intent, None), intent, "response_gone", _GONE)
         ear = Ear()
@@ -268,9 +271,8 @@ class Settlement:
         )
         if any(other.id != intent.id and not _is_deletion(other) for other in others):
             return self._later(intent)
-        base = "/openai/v1" if intent.origin.surface is Surface.V1 else "/openai"
         what = f"threads/{intent.thread}" if intent.thread else f"responses/{intent.response}"
-        status, _ = await self._ask(intent, "DELETE", f"{base}/{what}")
+        status, _ = await self._ask(intent, "DELETE", f"{self._root_of(intent.origin)}/{what}")
         if status < 300 or status == 404:
             return self._booking(intent, Outcome(IntentState.SETTLED, status=status))
         return self._later(intent)
@@ -297,9 +299,9 @@ class Settlement:
     async def _ask(
         self, intent: Intent, method: str, path: str, query: str = ""
     ) -> tuple[int, bytes]:
-        if intent.origin.surface is Surface.DATED:
-            version = f"api-version={self._sent_version()}"
-            query = f"{query}&{version}" if query else version
+        version = self._version(intent.origin.surface)
+        if version is not None:
+            query = f"{query}&api-version={version}" if query else f"api-version={version}"
         await self._turn()
         try:
             async with asyncio.timeout(_READ_TIMEOUT_S):
@@ -314,6 +316,15 @@ class Settlement:
                 return reply.status, await reply.read(_REPLY_BYTES_MAX)
         except (NotSent, MaybeSent, ReplyBroken, TimeoutError):
             raise Unreadable from None
+
+    def _version(self, surface: Surface) -> str | None:
+        match surface:
+            case Surface.DATED:
+                return self._sent_version()
+            case Surface.V1:
+                return None
+            case Surface.FOUNDRY:
+                return FOUNDRY_VERSIONS[0]
 
     async def _turn(self) -> None:
         """Wait for a turn to ask: no more than `reads_per_s` turns are given."""

@@ -69,16 +69,18 @@ class Spool:
         """Make the directory, remove what dead processes left in it, and return how many files.
 
         Call it once, before the first file is opened: what bears this process's own number was left
-        by an earlier process of the same number.
+        by an earlier process of the same number. Links, folders and files of other users are never
+        ours, whatever they are called.
 
         Raises:
             SpoolFault: the directory cannot be made or read.
         """
         try:
             self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            left = [each for each in self._directory.iterdir() if _is_abandoned(each.name)]
-            for each in left:
-                each.unlink(missing_ok=True)
+            with os.scandir(self._directory) as entries:
+                left = [each.path for each in entries if _is_ours(each)]
+            for path in left:
+                Path(path).unlink(missing_ok=True)
         except OSError as fault:
             raise SpoolFault(f"the spool directory cannot be used: {fault.strerror}") from fault
         return len(left)
@@ -177,7 +179,9 @@ class SpoolFile:
         if self._file.closed:
             return
         self._spool._add(-self._size_bytes, self._owner)
-        self._file.close()
+        # What the disk still has to say about bytes that nobody wants any more is of no interest.
+        with suppress(OSError):
+            self._file.close()
 
     def __enter__(self) -> Self:
         return self
@@ -258,6 +262,17 @@ def _write_all(file: BinaryIO, chunk: bytes) -> None:
     view = memoryview(chunk)
     while view:
         view = view[file.write(view) :]
+
+
+def _is_ours(entry: os.DirEntry[str]) -> bool:
+    """Whether an entry of the directory is a file that a dead process of ours left."""
+    if not _is_abandoned(entry.name):
+        return False
+    try:
+        is_file = entry.is_file(follow_symlinks=False)
+        return is_file and entry.stat(follow_symlinks=False).st_uid == os.geteuid()
+    except FileNotFoundError:  # Somebody else swept it away.
+        return False
 
 
 def _is_abandoned(name: str) -> bool:

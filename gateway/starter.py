@@ -30,6 +30,8 @@ data = "127.0.0.1:8080"
 admin = "127.0.0.1:8081"
 # tls_cert = "tls/chain.pem"
 # tls_key = "tls/key.pem"
+# The proxies in front whose word counts on where a request comes from (X-Forwarded-For). A refused
+# key is logged with that address; without this it is the proxy's own.
 # trusted_proxies = ["10.0.0.0/8"]
 
 [store]
@@ -48,6 +50,16 @@ name = "azure"
 kind = "azure-openai"
 endpoint = "https://YOUR-RESOURCE.openai.azure.com"
 api_key = "env:AZURE_OPENAI_API_KEY"
+
+# A Foundry project, for calls below /api/projects/PROJECT; with `carries_dated` also for dated
+# calls of assistants and threads, which Azure itself has retired. `token_file` holds an Entra
+# access token that somebody keeps fresh; it is read again whenever it changes.
+# [[upstream]]
+# name = "agents"
+# kind = "foundry"
+# endpoint = "https://YOUR-RESOURCE.services.ai.azure.com/api/projects/PROJECT"
+# token_file = "azure-token"
+# carries_dated = true
 
 # A deployment that is not listed counts as the model it is named like. List those whose name is
 # not a model's, or whose price depends on where they run.

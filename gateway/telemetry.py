@@ -32,6 +32,17 @@ OTHER = "other"
 FAULTS = ("not_sent", "maybe_sent", "reply_broken")
 """Every kind of failure on the way to Azure, as `upstream_fault` is told it."""
 
+DOOR_REFUSALS = (
+    "gateway_unavailable",
+    "headers_too_large",
+    "malformed_request",
+    "method_not_allowed",
+    "request_timeout",
+    "target_too_long",
+    "websocket",
+)
+"""Every reason for which the door itself refuses, as `door_refused` is told it."""
+
 _LATENCY_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
 
 
@@ -62,6 +73,8 @@ class Telemetry:
             self._start_at_zero(team)
         for upstream, kind in product(upstreams, FAULTS):
             self._faults.labels(upstream, kind)
+        for reason in DOOR_REFUSALS:
+            self._door_refusals.labels(reason)
 
     def show_open_sessions(self, by_team: Mapping[str, int]) -> None:
         """Set how many sessions are open now; a team that is not named has none."""
@@ -105,6 +118,11 @@ class Telemetry:
             "code",
             "rule",
         )
+        self._door_refusals = counter(
+            "aoaigw_door_refusals_total",
+            "What the door refused before it could become a request, by reason.",
+            "reason",
+        )
         self._tokens = counter(
             "aoaigw_tokens_total",
             "Tokens posted to the ledger, by meter; corrections downwards are counted apart.",
@@ -118,6 +136,12 @@ class Telemetry:
             "team",
             "deployment",
             "meter",
+        )
+        self._unmetered = counter(
+            "aoaigw_unmetered_requests_total",
+            "Requests that used a permitted feature whose cost is not metered here.",
+            "team",
+            "feature",
         )
         self._opened = counter(
             "aoaigw_sessions_opened_total",
@@ -185,6 +209,11 @@ class Telemetry:
         self.in_flight = Gauge(
             "aoaigw_requests_in_flight", "Requests on the street now.", registry=registry
         )
+        self.connections_open = Gauge(
+            "aoaigw_connections_open",
+            "Connections of callers that are open now, idle ones too.",
+            registry=registry,
+        )
 
     def answered(self, *, team: str, operation: str, status: int, seconds: float) -> None:
         """A request was answered to its last byte."""
@@ -194,6 +223,14 @@ class Telemetry:
     def refused(self, *, team: str, code: str, rule: str) -> None:
         """The gateway itself refused a request."""
         self._refusals.labels(team, code, rule).inc()
+
+    def unmetered(self, *, team: str, feature: str) -> None:
+        """A request used a permitted feature whose cost stands on Azure's bill alone."""
+        self._unmetered.labels(team, feature).inc()
+
+    def door_refused(self, reason: str) -> None:
+        """The door refused what did not become a request; `reason` is one of `DOOR_REFUSALS`."""
+        self._door_refusals.labels(reason if reason in DOOR_REFUSALS else OTHER).inc()
 
     def posted(
         self,

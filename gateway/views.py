@@ -16,6 +16,10 @@ import orjson
 
 # The group is atomic: a CRLF is one end of a line and never two.
 _EVENT_END = re.compile(rb"(?>\r\n|\n|\r){2}")
+_EVENT_END_BYTES_MAX = 4
+# What is larger passes as it came: it would have to be held back whole, and a meter reads no more.
+_EVENT_BYTES_MAX = 4 * 1024 * 1024
+_DOCUMENT_BYTES_MAX = 32 * 1024 * 1024
 
 Change = Callable[[dict[str, object]], dict[str, object]]
 
@@ -33,16 +37,22 @@ class View(Protocol):
 
 
 class DocumentView:
-    """Alters a reply that is one JSON document; it is held back until it is whole."""
+    """Alters a reply that is one JSON document; it is held back until it is whole, or too large."""
 
     def __init__(self, change: Change) -> None:
         self._change = change
         self._body: list[bytes] = []
+        self._size = 0
 
     def feed(self, chunk: bytes) -> bytes:
-        """Hold the piece back."""
+        """Hold the piece back; from 32 MiB on everything passes as it came."""
         self._body.append(chunk)
-        return b""
+        self._size += len(chunk)
+        if self._size <= _DOCUMENT_BYTES_MAX:
+            return b""
+        passed = b"".join(self._body)
+        self._body.clear()
+        return passed
 
     def end(self) -> bytes:
         """Return the altered document; what is no JSON object passes as it came."""
@@ -57,12 +67,14 @@ class DocumentView:
 class StreamView:
     """Alters the events of a stream. `change` may return None to drop an event.
 
-    An event passes byte for byte unless it changed. Lines end in LF, CRLF or CR.
+    An event passes byte for byte unless it changed, or is larger than 4 MiB. Lines end in LF, CRLF
+    or CR.
     """
 
     def __init__(self, change: Callable[[bytes], bytes | None]) -> None:
         self._change = change
         self._rest = b""
+        self._is_huge = False
         self._open_end: bytes | None = None
 
     def feed(self, chunk: bytes) -> bytes:
@@ -77,11 +89,20 @@ class StreamView:
         # What was searched before is not searched again, but for an end that had only begun.
         text, start, place = self._rest + chunk, 0, max(len(self._rest) - 2, 0)
         for found in _EVENT_END.finditer(text, place):
-            event = self._event(text[start : found.end()])
+            event = text[start : found.end()]
+            if not self._is_huge and len(event) <= _EVENT_BYTES_MAX:
+                event = self._event(event)
+            self._is_huge = False
             passed.append(event)
             start = found.end()
             if start == len(text) and text.endswith(b"\r"):
                 self._open_end = b"\n" if event else b""
+        if self._is_huge or len(text) - start > _EVENT_BYTES_MAX:
+            # The rest goes on at once, but for what may be the beginning of its end.
+            self._is_huge = True
+            kept = max(len(text) - _EVENT_END_BYTES_MAX, start)
+            passed.append(text[start:kept])
+            start = kept
         self._rest = text[start:]
         return b"".join(passed)
 

@@ -1,20 +1,19 @@
 """A visitor: one connection, from its first byte to the answer, under the door's limits.
 
-The parser is llhttp, by way of httptools and uvicorn. It refuses bare CR or LF, folded lines,
-control characters and odd numbers by itself; what it lets through and we do not stands in `_faults`
-and in the callbacks, which run inside the parser and refuse by raising.
+The parser is llhttp, by way of httptools and uvicorn. Callbacks run inside the parser and refuse
+by raising; what is refused stands in `bounds`.
+
+Whoever does not read his answer cannot keep his connection: once there is nothing more to be said
+to him, it is cut as soon as he has taken nothing for a while.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
-import re
 import urllib.parse
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from http import HTTPStatus
-from typing import TYPE_CHECKING, Any, cast
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import httptools
 from uvicorn.config import Config
@@ -22,10 +21,23 @@ from uvicorn.protocols.http import httptools_impl as uvicorn_http
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.server import ServerState
 
+from gateway.bounds import (
+    METHODS,
+    DoorLimits,
+    DoorRefusal,
+    faults,
+    malformed,
+    too_late,
+    too_many_headers,
+    unknown_method,
+)
+from gateway.closing import ClosingCycle
+from gateway.core.proxies import Proxies
+
 if TYPE_CHECKING:
+    from starlette.types import ASGIApp
     from uvicorn._types import ASGIReceiveEvent, ASGISendEvent
 
-METHODS = ("DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT")
 LINGER_S = 5.0
 LINGER_BYTES_MAX = 32 * 1024 * 1024
 # What chunking may add to a body: sizes, extensions, line ends. One byte a chunk costs five more.
@@ -33,83 +45,36 @@ FRAMING_BYTES_MAX = 16 * 1024
 FRAMING_BYTES_PER_BODY_BYTE_MAX = 8
 REQUEST_LINE_BYTES = 64
 
-_TARGET = re.compile(rb'/[!"$-\[\]-~]*')
-_HOST = re.compile(rb"([A-Za-z0-9._~-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?")
+
+class Cancellable(Protocol):
+    """Something planned that need not happen."""
+
+    def cancel(self) -> None:
+        """Let it not happen."""
+
+
+Planner = Callable[[float, Callable[[], None]], Cancellable]
 
 
 @dataclass(frozen=True, slots=True)
-class DoorLimits:
-    """What one connection may send and how long it may take; None means without limit.
+class Terms:
+    """The terms on which a door lets anybody in.
 
-    `keep_alive_timeout_s` also limits how long a new connection may stay silent.
+    `plan` does something after so many seconds and returns what cancels it; `on_refusal` hears
+    the reason of every refusal, `gone` is set whenever a visitor has left.
     """
 
-    headers_max: int = 100
-    header_bytes_max: int = 32_768
-    target_bytes_max: int = 8_192
-    header_timeout_s: float = 20
-    body_idle_timeout_s: float = 60
-    keep_alive_timeout_s: float = 75
-    connections_max: int | None = None
+    limits: DoorLimits
+    proxies: Proxies
+    plan: Planner
+    on_refusal: Callable[[str], None]
+    gone: asyncio.Event = field(default_factory=asyncio.Event)
 
 
-class _Refusal(Exception):
-    """The answer the door gives itself; raised out of parser callbacks."""
-
-    def __init__(self, status: int, code: str, message: str) -> None:
-        super().__init__(message)
-        self.status, self.code, self.message = status, code, message
-
-    def encode(self, default_headers: list[tuple[bytes, bytes]], *, is_head: bool) -> bytes:
-        error = {"code": self.code, "message": self.message, "type": "invalid_request_error"}
-        body = json.dumps({"error": {**error, "param": None}}).encode()
-        headers = [*default_headers, (b"content-type", b"application/json")]
-        headers += [(b"content-length", b"%d" % len(body)), (b"connection", b"close")]
-        if self.status == HTTPStatus.METHOD_NOT_ALLOWED:
-            headers.append((b"allow", ", ".join(METHODS).encode()))
-        lines = [b"%b: %b\r\n" % header for header in headers]
-        status_line = uvicorn_http.STATUS_LINE[self.status]
-        return b"".join([status_line, *lines, b"\r\n", b"" if is_head else body])
+_FRAMING = (b"content-length", b"transfer-encoding")
 
 
-def _malformed(reason: str) -> _Refusal:
-    return _Refusal(400, "malformed_request", reason)
-
-
-def _unknown_method() -> _Refusal:
-    reason = f"the method is not one of `{', '.join(METHODS)}`"
-    return _Refusal(405, "method_not_allowed", reason)
-
-
-def _too_many_headers(limits: DoorLimits) -> _Refusal:
-    reason = f"more than `{limits.headers_max}` headers or `{limits.header_bytes_max}` bytes"
-    return _Refusal(431, "headers_too_large", reason)
-
-
-def _faults(target: bytes, version: str, headers: list[tuple[bytes, bytes]]) -> Iterator[_Refusal]:
-    """Yield what is wrong with a request head that the parser itself accepted."""
-    if version not in ("1.0", "1.1"):
-        yield _malformed("the protocol is neither `HTTP/1.1` nor `HTTP/1.0`")
-    if _TARGET.fullmatch(target) is None:
-        reason = "a path and query in printable ASCII, without host, fragment or backslash"
-        yield _malformed(f"the request target must be {reason}")
-    hosts = [value for name, value in headers if name == b"host"]
-    if len(hosts) != 1:
-        yield _malformed(f"exactly one `host` header is required, not `{len(hosts)}`")
-    elif _HOST.fullmatch(hosts[0]) is None:
-        yield _malformed("the `host` header is not a host name with an optional port")
-    names = [name for name, _ in headers]
-    if b"upgrade" in names:
-        reason = "`upgrade` is not supported; speak plain `HTTP/1.1`"
-        yield _Refusal(400, "upgrade_not_supported", reason)
-    codings = [value.lower() for name, value in headers if name == b"transfer-encoding"]
-    if codings and (codings != [b"chunked"] or version != "1.1"):
-        yield _malformed("`transfer-encoding` must be exactly `chunked`, on `HTTP/1.1`")
-    if names.count(b"content-length") + len(codings) > 1:
-        yield _malformed("the body's length is given more than once")
-
-
-class _Exchange(uvicorn_http.RequestResponseCycle):
+class _Exchange(ClosingCycle):
     """One request and its answer, as uvicorn's cycle with a body deadline and a lingering end."""
 
     def __init__(self, visitor: Visitor) -> None:
@@ -129,12 +94,19 @@ class _Exchange(uvicorn_http.RequestResponseCycle):
         )
         self.visitor = visitor
 
+    async def run_asgi(self, app: ASGIApp) -> None:  # type: ignore[override]
+        try:
+            await super().run_asgi(app)
+        finally:
+            if not (self.response_complete or self.disconnected):
+                self.visitor.leave(LINGER_S)  # The app broke off: nothing more will be said.
+
     async def receive(self) -> ASGIReceiveEvent:
         if not self.more_body or self.message_event.is_set():
             return await super().receive()
         limit_s = self.visitor.limits.body_idle_timeout_s
-        late = _Refusal(408, "request_timeout", f"no byte of the body came for `{limit_s:g}` s")
-        timer = self.visitor.loop.call_later(limit_s, self.visitor.refuse, late)
+        late = too_late(f"no byte of the body came for `{limit_s:g}` s")
+        timer = self.visitor.terms.plan(limit_s, lambda: self.visitor.refuse(late))
         try:
             return await super().receive()
         finally:
@@ -152,15 +124,13 @@ class _Exchange(uvicorn_http.RequestResponseCycle):
 class Visitor(uvicorn_http.HttpToolsProtocol):
     """One connection. Callbacks run inside the parser and refuse by raising."""
 
-    def __init__(
-        self, config: Config, state: ServerState, limits: DoorLimits, gone: asyncio.Event
-    ) -> None:
+    def __init__(self, config: Config, state: ServerState, terms: Terms) -> None:
         super().__init__(config, state, {}, asyncio.get_running_loop())
-        self.limits = limits
-        self._gone = gone
-        self.is_deaf = False
+        self.terms, self.limits = terms, terms.limits
+        self._patience_s = terms.limits.unread_timeout_s
+        self.is_deaf = self._is_retelling = False
         self._exchange: _Exchange | None = None
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: Cancellable | None = None
         self.url = self._held = self._first_byte = b""
         self._discarded_bytes = 0
         self._head_bytes = self._header_bytes = 0
@@ -177,15 +147,15 @@ class Visitor(uvicorn_http.HttpToolsProtocol):
         maximum = self.limits.connections_max
         if maximum is not None and len(self.connections) > maximum:
             reason = f"all `{maximum}` connections are in use; try again later"
-            self.refuse(_Refusal(503, "gateway_unavailable", reason))
+            self.refuse(DoorRefusal(503, "gateway_unavailable", reason))
             transport.close()
         else:
-            self._watch(self.limits.keep_alive_timeout_s, transport.close)
+            self._watch(self.limits.keep_alive_timeout_s, self._close_idle)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._watch(None)
         super().connection_lost(exc)
-        self._gone.set()
+        self.terms.gone.set()
 
     def data_received(self, data: bytes) -> None:
         if self.is_deaf:
@@ -215,64 +185,96 @@ class Visitor(uvicorn_http.HttpToolsProtocol):
         if is_new and not self.is_busy and not self.is_deaf:
             limit_s = self.limits.header_timeout_s
             reason = f"the request head was not complete within `{limit_s:g}` s"
-            late = _Refusal(408, "request_timeout", reason)
+            late = too_late(reason)
             self._watch(limit_s, lambda: self.refuse(late))
 
     def _feed(self, data: bytes) -> None:
+        rest = b""
         try:
             self.parser.feed_data(data)
             self._check_unfinished()
-        except _Refusal as refusal:
+        except httptools.HttpParserUpgrade as offer:
+            self._ignore_offer()
+            rest = data[offer.args[0] :]
+        except DoorRefusal as refusal:
             self.refuse(refusal)
         except httptools.HttpParserCallbackError as error:
-            if not isinstance(error.__context__, _Refusal):
+            if not isinstance(error.__context__, DoorRefusal):
                 raise
             self.refuse(error.__context__)
         except httptools.HttpParserInvalidMethodError:
             is_text = self._first_byte.isalpha()
-            self.refuse(_unknown_method() if is_text else _malformed("this is not HTTP"))
+            self.refuse(unknown_method() if is_text else malformed("this is not HTTP"))
         except httptools.HttpParserError:
-            self.refuse(_malformed("the request is not well-formed HTTP/1.1"))
+            self.refuse(malformed("the request is not well-formed HTTP/1.1"))
+        if rest:
+            self._feed(rest)
+
+    def _ignore_offer(self) -> None:
+        """Read on as if no upgrade had been offered.
+
+        llhttp ends such a message with its head, whatever length it gives, and would read the
+        body as the next request. So the framing of the head is told to another parser, without
+        the offer, and that one reads the body and whatever comes after it.
+        """
+        told = [header for header in self.headers if header[0] in _FRAMING]
+        if not self.parser.should_keep_alive():
+            told.append((b"connection", b"close"))
+        lines = b"".join(b"%b: %b\r\n" % header for header in told)
+        head = b"%b / HTTP/1.1\r\n%b\r\n" % (self.parser.get_method(), lines)
+        self.parser = httptools.HttpRequestParser(self)
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
+        self._is_retelling = True
+        self.parser.feed_data(head)
+        self._is_retelling = False
 
     def _check_unfinished(self) -> None:
         """Bound what the parser keeps to itself: a head, or a trailer or chunk extension."""
         if not self.is_busy:
             overhead_bytes = REQUEST_LINE_BYTES + len(self.url)
             if self._head_bytes > self.limits.header_bytes_max + overhead_bytes:
-                raise _too_many_headers(self.limits)
+                raise too_many_headers(self.limits)
         elif self._body_wire_bytes > (
             FRAMING_BYTES_MAX + (1 + FRAMING_BYTES_PER_BODY_BYTE_MAX) * self._body_bytes
         ):
-            raise _malformed("the body consists mostly of chunk framing")
+            raise malformed("the body consists mostly of chunk framing")
 
     def on_message_begin(self) -> None:
+        if self._is_retelling:
+            return
         if self.is_busy:
-            raise _malformed("a second request came before the first was answered")
+            raise malformed("a second request came before the first was answered")
         super().on_message_begin()
         self._header_bytes = self._body_wire_bytes = self._body_bytes = 0
 
     def on_url(self, url: bytes) -> None:
+        if self._is_retelling:
+            return
         super().on_url(url)
         most = self.limits.target_bytes_max
         if len(self.url) > most:
             reason = f"the request target is longer than `{most}` bytes"
-            raise _Refusal(414, "target_too_long", reason)
+            raise DoorRefusal(414, "target_too_long", reason)
 
     def on_header(self, name: bytes, value: bytes) -> None:
+        if self._is_retelling:
+            return
         if self.is_busy:
-            raise _malformed("trailers after the body are not accepted; send them as headers")
+            raise malformed("trailers after the body are not accepted; send them as headers")
         self._header_bytes += len(name) + len(value) + len(b": \r\n")
         super().on_header(name, value.strip(b" \t"))
         is_many = len(self.headers) > self.limits.headers_max
         if is_many or self._header_bytes > self.limits.header_bytes_max:
-            raise _too_many_headers(self.limits)
+            raise too_many_headers(self.limits)
 
     def on_headers_complete(self) -> None:
+        if self._is_retelling:
+            return
         method = self.parser.get_method().decode("ascii")
         if method not in METHODS:
-            raise _unknown_method()
+            raise unknown_method()
         version = self.parser.get_http_version()
-        for refusal in _faults(self.url, version, self.headers):
+        for refusal in faults(self.url, version, self.headers):
             raise refusal
         raw_path, _, query = self.url.partition(b"?")
         # INVARIANT: path, query and headers of the scope are what stood on the wire, once and for
@@ -285,33 +287,48 @@ class Visitor(uvicorn_http.HttpToolsProtocol):
             path=urllib.parse.unquote(raw_path.decode("ascii")),
             query_string=query,
             headers=tuple(self.headers),
+            client=self._client(),
         )
         self._watch(None)
         self._head_bytes = 0
         self.cycle = self._exchange = _Exchange(self)
         self._start_asgi_task(self.cycle, self.app)
 
+    def _client(self) -> tuple[str, int] | None:
+        """Return who asks; the port is 0 where only a proxy could know it."""
+        if self.client is None:
+            return None
+        forwarded = [value for name, value in self.headers if name == b"x-forwarded-for"]
+        address = self.terms.proxies.client(self.client[0], forwarded)
+        return self.client if address == self.client[0] else (address, 0)
+
     def on_body(self, body: bytes) -> None:
         self._body_bytes += len(body)
         super().on_body(body)
 
+    def on_message_complete(self) -> None:
+        if not self.parser.should_upgrade():  # Else llhttp says so before the body; see above.
+            super().on_message_complete()
+
     def on_response_complete(self) -> None:
         self.server_state.total_requests += 1
         if self.transport.is_closing():
+            self.leave(self._patience_s)
             return
         if self.is_deaf or self.cycle.more_body:
             self._linger()
             return
         self.flow.resume_reading()
-        self._watch(self.limits.keep_alive_timeout_s, self.transport.close)
+        self._watch(self.limits.keep_alive_timeout_s, self._close_idle)
         held, self._held = self._held, b""
         self.data_received(held)
 
-    def refuse(self, refusal: _Refusal) -> None:
+    def refuse(self, refusal: DoorRefusal) -> None:
         """Answer in the app's stead, if it owes an answer and has not begun; end the connection."""
         exchange = self._exchange
         if self.transport.is_closing():
             return
+        self.terms.on_refusal(refusal.reason)
         if exchange is not None and self.is_busy:
             if not exchange.more_body:
                 # The fault is in what follows a good request, which still gets its answer.
@@ -332,10 +349,37 @@ class Visitor(uvicorn_http.HttpToolsProtocol):
         self.flow.resume_reading()
         if self.transport.can_write_eof():
             self.transport.write_eof()
-        self._watch(LINGER_S, self.transport.abort)
+        self._cut_once_stalled(LINGER_S)
+
+    def leave(self, patience_s: float) -> None:
+        """Close once what was said is taken, or nothing of it was for `patience_s`."""
+        if not self.transport.is_closing():  # Closed twice, asyncio's TLS can no longer abort.
+            self.transport.close()
+        self._cut_once_stalled(patience_s)
+
+    def shutdown(self) -> None:
+        self._patience_s = LINGER_S
+        if self._exchange is not None and self.is_busy:
+            self._exchange.keep_alive = False
+        else:
+            self.leave(self._patience_s)
+
+    def _close_idle(self) -> None:
+        self.leave(self._patience_s)
+
+    def _cut_once_stalled(self, patience_s: float) -> None:
+        unread_bytes = self.transport.get_write_buffer_size()
+
+        def look() -> None:
+            if self.transport.get_write_buffer_size() < unread_bytes:
+                self._cut_once_stalled(patience_s)
+            else:
+                self.transport.abort()
+
+        self._watch(patience_s, look)
 
     def _watch(self, delay_s: float | None, act: Callable[[], None] = lambda: None) -> None:
         """Do `act` after `delay_s` instead of what was planned; None plans nothing."""
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = None if delay_s is None else self.loop.call_later(delay_s, act)
+        self._timer = None if delay_s is None else self.terms.plan(delay_s, act)

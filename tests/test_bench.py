@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from bench import candidates, figures, load, machine, plot, session, wire
+from bench import candidates, connections, figures, load, machine, plot, session, wire
 from bench.figures import Reading
 
 
@@ -188,6 +188,41 @@ def test_what_there_is_not_is_refused_with_a_word(
     with pytest.raises(SystemExit, match="2"):
         session.parse(arguments)
     assert arguments[1] in capsys.readouterr().err
+
+
+def held(what: str, number: int, *, before_mb: float, with_mb: float) -> connections.Held:
+    return connections.Held(what, number, before_mb, with_mb, p50_ms=2, p99_ms=9)
+
+
+def test_what_a_connection_costs_is_the_difference_divided_by_how_many_were_held() -> None:
+    assert held("idle", 1000, before_mb=70, with_mb=79).each_kb == 9
+    rounds = [
+        [
+            held("nothing", 0, before_mb=70, with_mb=70),
+            held("idle", 1000, before_mb=70, with_mb=with_mb),
+        ]
+        for with_mb in (79, 80, 78)
+    ]
+    head, nothing, idle = connections.table(rounds)
+    assert len(head) == len(nothing) == len(idle)
+    assert nothing[:4] == ["nothing", "0", "-", "70 (70-70)"]
+    assert idle[:4] == ["idle", "1,000", "9.0 (8.0-10.0)", "79 (78-80)"]
+
+
+@pytest.mark.anyio
+async def test_an_upstream_of_streams_stands_still_until_it_lets_go() -> None:
+    still = connections.StillUpstream()
+    async with await asyncio.start_server(still, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        candidate = candidates.Candidate("still", port, 1)
+        assert len(await connections.chats(candidate, 2)) == 2
+        reader, writer = await connections.dial(candidate, 1)
+        writer.write(load.http_request(candidate, wire.stream_request(1)))
+        assert (await reader.readuntil(b"\n\n")).startswith(b"HTTP/1.1 200 ")
+        still.let_go.set()
+        assert wire.DONE.strip() in await reader.readuntil(b"\r\n0\r\n\r\n")
+        await still.hang_up()
+        writer.close()
 
 
 def test_what_is_missing_is_named_with_its_package() -> None:

@@ -99,4 +99,5 @@ def test_a_session_costs_three_cents_and_lasts_an_hour(kind: ScopeKind) -> None:
     terms = BOOK.terms[kind]
     assert (show_usd(terms.nano_usd), terms.active_us) == ("0.03", 3600 * SECOND)
     # A container that was idle too long is gone, so whoever calls in one finds its session open.
-    assert terms.idle_us is None
+    idle = 1800 * SECOND if kind is ScopeKind.PROJECT_THREAD else None
+    assert terms.idle_us == idle

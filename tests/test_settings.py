@@ -236,7 +236,7 @@ def test_every_fault_is_reported_at_once(tmp_path: Path) -> None:
         (
             "[listen]\nadimn = ':1'",
             "listen.adimn: unknown key; did you mean `admin`; "
-            "allowed: `admin`, `data`, `tls_cert`, `tls_key`, `trusted_proxies`",
+            "allowed: `admin`, `connections_max`, `data`, `tls_cert`, `tls_key`, `trusted_proxies`",
         ),
         ("[listen]\ndata = '8080'", "listen.data: `8080` is not an address such as "),
         ("listen = 3", "listen: `3` is not a table"),
@@ -254,6 +254,8 @@ def test_every_fault_is_reported_at_once(tmp_path: Path) -> None:
         ("[store]\nurl = 'sqlite:///:memory:'", "store.url: must be `sqlite:///PATH` or"),
         ("policies = 'gone'", "policies: there is no folder `"),
         ("[listen]\ntrusted_proxies = ['x']", "listen.trusted_proxies[0]: `x` is not an address"),
+        ("[listen]\ntrusted_proxies = ['::/0']", "listen.trusted_proxies[0]: `::/0` is everybody"),
+        ("[listen]\nconnections_max = 0", "listen.connections_max: "),
         (
             "[listen]\ndata = ':1'\nadmin = ':1'",
             "listen: `data` and `admin` are both `:1`; they must differ",
@@ -322,8 +324,10 @@ def test_a_secret_that_cannot_stand_in_a_header_is_a_fault_and_not_shown(tmp_pat
 
 def test_secrets_hide_themselves(tmp_path: Path) -> None:
     settings = load(tmp_path, UPSTREAM)
-    assert settings.upstreams[0].api_key.reveal() == "azure-secret"
-    assert "azure-secret" not in f"{settings!r} {settings} {settings.upstreams[0].api_key!s}"
+    key = settings.upstreams[0].api_key
+    assert key is not None
+    assert key.reveal() == "azure-secret"
+    assert "azure-secret" not in f"{settings!r} {settings} {key!s}"
 
 
 def test_a_variable_wins_over_the_file(tmp_path: Path) -> None:
@@ -335,6 +339,7 @@ def test_a_variable_wins_over_the_file(tmp_path: Path) -> None:
             "AOAIGW_SPOOL_QUOTA_BYTES": "2097152",
             "AOAIGW_DRAIN_S": "1.5",
             "AOAIGW_LISTEN_TRUSTED_PROXIES": "10.0.0.1, 10.0.0.2",
+            "AOAIGW_LISTEN_CONNECTIONS_MAX": "9",
             "AOAIGW_KEY_PEPPER": PEPPER,
         },
     )
@@ -343,6 +348,7 @@ def test_a_variable_wins_over_the_file(tmp_path: Path) -> None:
     assert settings.spool_quota_bytes == 2_097_152
     assert settings.drain_s == 1.5
     assert settings.listen.trusted_proxies == ("10.0.0.1", "10.0.0.2")
+    assert settings.listen.connections_max == 9
     assert settings.key_pepper == Secret(PEPPER)
 
 

@@ -44,7 +44,13 @@ class Bench:
         target = UpstreamTarget("azure", "https://azure.example", Credential("api-key", "k"))
         upstream = AzureUpstream({"azure": target}, httpx.MockTransport(self._asked))
         self.settlement = Settlement(
-            store, upstream, clock, lambda: RATES, lambda: "2024-05-01-preview", reads_per_s=10_000
+            store,
+            upstream,
+            clock,
+            lambda: RATES,
+            lambda: "2024-05-01-preview",
+            lambda _: "/openai",
+            reads_per_s=10_000,
         )
         self.settlement.bookkeeper = Bookkeeper(
             store, clock, Telemetry(), lambda: RATES, self.settlement.wake

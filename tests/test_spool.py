@@ -237,6 +237,48 @@ def test_a_sweep_removes_what_dead_processes_left_and_nothing_else(tmp_path: Pat
     assert spool.sweep() == 0
 
 
+def test_a_sweep_leaves_alone_what_only_bears_such_a_name(tmp_path: Path) -> None:
+    target, mine = tmp_path / "kept", f"aoaigw-upload-{os.getpid()}"
+    target.write_bytes(b"x")
+    folder = tmp_path / "spool"
+    (folder / f"{mine}-folder").mkdir(parents=True)
+    (folder / f"{mine}-link").symlink_to(target)
+    (folder / f"{mine}-nowhere").symlink_to(tmp_path / "absent")
+    os.mkfifo(folder / f"{mine}-pipe")
+    (folder / f"{mine}-own").write_bytes(b"x")
+    assert Spool(folder, QUOTA_BYTES).sweep() == 1
+    left = {each.name.removeprefix(f"{mine}-") for each in folder.iterdir()}
+    assert left == {"folder", "link", "nowhere", "pipe"}
+    assert target.read_bytes() == b"x"
+
+
+def test_a_sweep_leaves_alone_what_another_user_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left = tmp_path / f"aoaigw-upload-{os.getpid()}-x"
+    left.write_bytes(b"x")
+    owner = os.geteuid()
+    monkeypatch.setattr(os, "geteuid", lambda: owner + 1)
+    assert Spool(tmp_path, QUOTA_BYTES).sweep() == 0
+    monkeypatch.setattr(os, "geteuid", lambda: owner)
+    assert Spool(tmp_path, QUOTA_BYTES).sweep() == 1
+
+
+def test_a_file_that_cannot_even_be_closed_well_frees_its_share(
+    spool: Spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Stubborn(io.BytesIO):
+        def close(self) -> None:
+            super().close()
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(spool, "_create", Stubborn)
+    file, _ = filled(spool, 2 * MEMORY_BYTES_MAX)
+    file.close()
+    file.close()
+    assert spool.used_bytes == 0
+
+
 def test_the_directory_is_made_for_its_owner_alone(tmp_path: Path) -> None:
     Spool(tmp_path / "a" / "b", QUOTA_BYTES).sweep()
     assert (tmp_path / "a" / "b").stat().st_mode & 0o777 == 0o700
@@ -257,4 +299,41 @@ def test_one_owner_may_hold_half_of_the_quota_and_leaves_the_rest_to_the_others(
     more.write(b"x" * 30)
     more.close()
     yours.close()
+    assert spool.used_bytes == 0
+
+
+OWNERS = ("blue", "red")
+STEPS = st.lists(
+    st.tuples(st.sampled_from(["open", "write", "close"]), st.integers(0, 9), st.integers(0, 40)),
+    max_size=60,
+)
+
+
+@given(STEPS)
+def test_however_uploads_come_and_go_the_quota_holds_for_all_and_half_of_it_for_each(
+    steps: list[tuple[str, int, int]],
+) -> None:
+    spool, files = Spool(Path("unused"), 100), list[tuple[str, SpoolFile, bytearray]]()
+    for what, which, size_bytes in steps:
+        if what == "open":
+            owner = "blue" if which % 2 else "red"
+            files.append((owner, spool.open(owner), bytearray()))
+        elif files:
+            owner, file, written = files[which % len(files)]
+            if what == "close":
+                file.close()
+                files.remove((owner, file, written))
+                continue
+            used = {name: sum(len(w) for o, _, w in files if o == name) for name in OWNERS}
+            fits = used[owner] + size_bytes <= 50 and sum(used.values()) + size_bytes <= 100
+            if fits:
+                file.write(b"x" * size_bytes)
+                written += b"x" * size_bytes
+            else:
+                with pytest.raises(SpoolFull):
+                    file.write(b"x" * size_bytes)
+        assert spool.used_bytes == sum(len(written) for _, _, written in files)
+        assert all(file.size_bytes == len(written) for _, file, written in files)
+    for _, file, _ in files:
+        file.close()
     assert spool.used_bytes == 0

@@ -37,6 +37,7 @@ def told_everything(*, posts: int = 1) -> Telemetry:
         versions=VERSIONS, deployments=["gpt-4o"], teams=["risk", "quant"], upstreams=["sweden"]
     )
     telemetry.in_flight.set(1)
+    telemetry.connections_open.set(5)
     telemetry.unsettled.set(3)
     telemetry.unsettled_age.set(912)
     telemetry.open_sessions.labels("risk").set(2)
@@ -55,6 +56,8 @@ def tell_more(telemetry: Telemetry) -> None:
     telemetry.uploaded(team="risk", verdict="refused", rule="extension-not-listed", file_type=None)
     telemetry.upstream_fault(upstream="sweden", kind="maybe_sent")
     telemetry.closed(by="street", state="settled")
+    telemetry.door_refused("websocket")
+    telemetry.unmetered(team="risk", feature="file_search")
     post(telemetry, Meter.OUTPUT_TOKENS, quantity=700, nano_usd=38_000_000)
     post(telemetry, Meter.OUTPUT_TOKENS, quantity=-100, nano_usd=-1_000_000)
     post(telemetry, Meter.CODE_INTERPRETER_SESSION, quantity=1, nano_usd=30_000_000)

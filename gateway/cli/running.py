@@ -20,8 +20,12 @@ def serve(config: ConfigOption = None) -> None:
     Example:
       aoai-gateway serve --config gateway.toml
     """
+    import logging
+
     from gateway.policies import load_policies
 
+    logging.basicConfig(format="%(message)s")
+    logging.getLogger("gateway").setLevel(logging.INFO)
     settings = read_settings(config, is_serving=True)
     database_of(settings)
     policies = load_policies(settings.policies_dir, teams=[team.id for team in settings.teams])

@@ -232,11 +232,11 @@ def lost(booking: Booking, intent: Intent, reason: str, ending: Ending) -> Booki
     booking = unread_tokens(booking, intent, reason, ending)
     if all(line.meter is not Meter.CODE_INTERPRETER_SESSION for line in intent.quote):
         return booking
-    upstream = intent.origin.upstream
+    upstream, threads = intent.origin.upstream, ScopeKind.of_threads(intent.origin.surface)
     scope = (
         Scope(upstream, ScopeKind.RESPONSE, intent.id)
         if intent.thread is None
-        else Scope(upstream, ScopeKind.THREAD, intent.thread)
+        else Scope(upstream, threads, intent.thread)
     )
     call = Call(scope, f"lost/{intent.id}", intent.at, intent.origin, Confidence.ESTIMATED, reason)
     return replace(booking, calls=(*booking.calls, call))
@@ -311,7 +311,10 @@ def call_of(heard: HeardCall, origin: Origin, confidence: Confidence) -> Call:
     paid_by = replace(
         origin, run=heard.run or origin.run, response=heard.response or origin.response
     )
-    scope = Scope(origin.upstream, heard.kind, heard.scope)
+    kind = heard.kind
+    if kind is ScopeKind.THREAD:
+        kind = ScopeKind.of_threads(origin.surface)
+    scope = Scope(origin.upstream, kind, heard.scope)
     return Call(scope, heard.key, heard.at, paid_by, confidence)
 
 

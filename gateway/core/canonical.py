@@ -18,7 +18,9 @@ from gateway.core.errors import Code, Refusal
 
 DEPTH_MAX = 64
 _NESTED = frozenset({dict, list})
-_STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
+# A text that is not closed runs to the end. If it matched nothing, each quote in it would begin a
+# search of its own, and the time would grow with the square of the body.
+_STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)', re.DOTALL)
 NODES_MAX = 200_000
 BRACKETS_MAX = 100_000
 

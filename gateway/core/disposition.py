@@ -123,6 +123,9 @@ def _filename(parameters: dict[str, str]) -> str | None:
     name = _words_decoded(_unescaped(plain))
     if extended is not None and _extended_decoded(extended) != name:
         raise _malformed("`filename` and `filename*` disagree; send `filename` alone")
+    if _words_decoded(_unescaped(name)) != name:
+        # It goes on as it reads here, and whoever reads it next would undo the inner encoding.
+        raise _malformed("the file name is encoded twice; send it plainly")
     fault = name_fault(name)
     if fault is not None:
         raise _malformed(fault, rule="name-invalid")

@@ -41,6 +41,7 @@ class Code(Enum):
     UPSTREAM_UNREACHABLE = ("upstream_unreachable", 502, True)
     GATEWAY_UNAVAILABLE = ("gateway_unavailable", 503, True)
     UPSTREAM_OUTCOME_UNKNOWN = ("upstream_outcome_unknown", 504, False)
+    UPSTREAM_OUTCOME_UNKNOWN_502 = ("upstream_outcome_unknown", 502, False)
 
     @property
     def word(self) -> str:

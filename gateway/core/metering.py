@@ -52,7 +52,11 @@ RUN_WORK = frozenset(
     }
 )
 CHAT_WORK = frozenset({"chat.completion", "chat.completion.chunk"})
-EVERYTHING = RUN_WORK | CHAT_WORK | {"response", "container", "assistant", "file", "embeddings"}
+EVERYTHING = (
+    RUN_WORK
+    | CHAT_WORK
+    | {"response", "container", "conversation", "assistant", "file", "vector_store", "embeddings"}
+)
 
 
 @dataclass(slots=True)
@@ -145,8 +149,10 @@ class Ear:
                 self._chat(document)
             case "container":
                 self._container(document)
-            case "assistant" | "thread" | "file" as kind if document.get("deleted") is not True:
-                self._object(ObjectKind(str(kind)), document.get("id"))
+            case "assistant" | "thread" | "file" | "conversation" | "vector_store":
+                if document.get("deleted") is not True:
+                    self._object(ObjectKind(kind), document.get("id"))
+                    self._stores(document.get("tool_resources"))
             case None:
                 self._response_event(document)
                 self._error(document.get("error"))
@@ -166,6 +172,13 @@ class Ear:
     def _object(self, kind: ObjectKind, name: object) -> None:
         if isinstance(name, str) and name:
             self.objects[kind, name] = None
+
+    def _stores(self, resources: object) -> None:
+        """Note the vector stores that Azure made for an assistant or a thread."""
+        search = resources.get("file_search") if isinstance(resources, Mapping) else None
+        names = search.get("vector_store_ids") if isinstance(search, Mapping) else None
+        for name in names if isinstance(names, list) else ():
+            self._object(ObjectKind.VECTOR_STORE, name)
 
     def _run(self, document: Document) -> None:
         name, thread = document.get("id"), document.get("thread_id")

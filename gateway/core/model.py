@@ -27,12 +27,19 @@ class Surface(StrEnum):
 class ScopeKind(StrEnum):
     """What a code-interpreter session hangs on.
 
-    ``RESPONSE`` stands for an automatic container whose id was never shown.
+    ``RESPONSE`` stands for an automatic container whose id was never shown. Threads of a Foundry
+    project have terms of their own, and so a kind of their own.
     """
 
     THREAD = "thread"
+    PROJECT_THREAD = "project_thread"
     CONTAINER = "container"
     RESPONSE = "response"
+
+    @classmethod
+    def of_threads(cls, surface: Surface) -> ScopeKind:
+        """Return the kind of a surface's threads: those of a Foundry project have other terms."""
+        return cls.PROJECT_THREAD if surface is Surface.FOUNDRY else cls.THREAD
 
 
 class ObjectKind(StrEnum):

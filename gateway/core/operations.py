@@ -4,12 +4,14 @@ One table is read by everybody: the router takes the path from it, the street wh
 read, ownership which segments are ids, the meters what is billed. A new operation of Azure's is
 therefore unknown here, and refused and counted, until somebody has thought about all of it.
 
-Placeholders name what they stand for: ``{thread}``, ``{assistant}``, ``{file}``, ``{response}`` and
-``{container}`` are objects with an owner; ``{run}``, ``{message}``, ``{step}`` and
-``{container_file}`` live inside one and share its owner; ``{deployment}`` is no object at all.
+Placeholders name what they stand for: ``{thread}``, ``{assistant}``, ``{file}``, ``{response}``,
+``{container}``, ``{conversation}`` and ``{vector_store}`` are objects with an owner; ``{run}``,
+``{message}``, ``{step}``, ``{item}``, ``{file_batch}`` and ``{container_file}`` live inside one and
+share its owner; ``{deployment}``, ``{model}`` and ``{project}`` are no objects at all.
 
 Source: Azure OpenAI inference and authoring specifications, 2024-05-01-preview to
-2025-04-01-preview, and the v1 specification of February 2026.
+2025-04-01-preview, and the v1 specification of February 2026; Azure AI Foundry Agents, data plane
+v1.
 """
 
 from __future__ import annotations
@@ -31,6 +33,7 @@ class Body(StrEnum):
     JSON = "json"
     OPTIONAL_JSON = "optional json"
     UPLOAD = "multipart upload"
+    CONTAINER_FILE = "multipart upload, or json with the id of a file"
 
 
 class Reply(StrEnum):
@@ -52,12 +55,22 @@ class Bills(StrEnum):
     CONTAINER = "a session, at once"
 
 
+ROOTS: Mapping[Surface, str] = {
+    Surface.DATED: "/openai",
+    Surface.V1: "/openai/v1",
+    Surface.FOUNDRY: "/api/projects/{project}",
+}
+"""What every path of a surface begins with."""
+
+
 @dataclass(frozen=True, slots=True)
 class Operation:
     """One row. `query` holds the allowed parameters; `repeatable` those that may come twice.
 
     `hears` are the kinds of documents that Azure itself writes into the answer, and so the only
-    ones a meter may believe there.
+    ones a meter may believe there. `feature` names what costs money that no meter here sees: the
+    operation is refused unless the organisation has decided to allow that. With `is_ours` the
+    gateway answers by itself, and nothing is sent.
     """
 
     name: str
@@ -73,6 +86,13 @@ class Operation:
     deletes: ObjectKind | None = None
     creates: ObjectKind | None = None
     hears: frozenset[str] = frozenset()
+    feature: str | None = None
+    is_ours: bool = False
+
+    @property
+    def below(self) -> str:
+        """The template without its surface's root."""
+        return self.template.removeprefix(ROOTS[self.surface])
 
     @property
     def is_journalled(self) -> bool:
@@ -94,12 +114,15 @@ OWNED_PLACEHOLDERS: Mapping[str, ObjectKind] = {
     "file": ObjectKind.FILE,
     "response": ObjectKind.RESPONSE,
     "container": ObjectKind.CONTAINER,
+    "conversation": ObjectKind.CONVERSATION,
+    "vector_store": ObjectKind.VECTOR_STORE,
 }
 
 _NO_ROW = "operation-not-catalogued"
 _REFUSED = RefusedOperations(REFUSED_OPERATIONS)
 _ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
-_DEPLOYMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_NAMES = ("deployment", "model", "project")
 
 
 class Catalogue:
@@ -162,7 +185,7 @@ def _values(parts: tuple[str, ...], segments: tuple[str, ...]) -> dict[str, str]
                 return None
             continue
         name = part[1:-1]
-        grammar = _DEPLOYMENT if name == "deployment" else _ID
+        grammar = _NAME if name in _NAMES else _ID
         if grammar.fullmatch(segment) is None:
             return None
         values[name] = segment

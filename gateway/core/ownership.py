@@ -6,8 +6,8 @@ the street asks the registry about each. Foreign, unknown and deleted are one an
 
 In a body an id is recognised by the *name of its field*, wherever it stands, not by what it looks
 like: Azure's ids have several prefixes, and a body may hold texts that look like ids. Subtrees that
-are free for callers to fill (metadata, JSON schemas, function parameters) are not searched; no
-operation takes an id from there.
+are free for callers to fill (metadata, attributes, JSON schemas, function parameters) are not
+searched; no operation takes an id from there.
 """
 
 from __future__ import annotations
@@ -39,7 +39,9 @@ _FIELDS: Mapping[str, ObjectKind] = {
     "conversation_id": ObjectKind.CONVERSATION,
     "prompt": ObjectKind.PROMPT,
 }
-_FREE = frozenset({"metadata", "parameters", "schema", "arguments", "logit_bias"})
+_FREE = frozenset({"metadata", "parameters", "schema", "arguments", "logit_bias", "attributes"})
+# Foundry's way to name data by an address in the workspace, past the registry and the upload check.
+_UNREGISTERED = frozenset({"data_source", "data_sources"})
 # Every field of Azure's is lower case. Some servers match names without regard to case, so that
 # `Tools` would be honoured by them and overlooked here.
 _NAME = re.compile(r"[a-z0-9_.$-]{1,128}")
@@ -104,6 +106,8 @@ def _walk(node: object, where: str, depth: int) -> Iterator[Reference]:
             if _NAME.fullmatch(key) is None:
                 raise _not_a_name(where)
             path = f"{where}.{key}" if where else str(key)
+            if key in _UNREGISTERED and value:
+                raise _unregistered(path)
             kind = None if _is_inside(node, key, value) else _FIELDS.get(key)
             if kind is None:
                 yield from _walk(value, path, depth + 1)
@@ -161,6 +165,16 @@ def _not_a_name(where: str) -> Refusal:
         "that ignores case would read it as another field than the one that was judged",
         param=where[:120] or "body",
         rule="field-name-not-canonical",
+    )
+
+
+def _unregistered(path: str) -> Refusal:
+    return Refusal(
+        Code.NOT_PERMITTED,
+        f"`{path[:120]}` names data that was not uploaded through this gateway, so that nobody "
+        "knows whose it is (rule `data-not-registered`); upload it and name its id",
+        param=path[:120],
+        rule="data-not-registered",
     )
 
 

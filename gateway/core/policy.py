@@ -64,10 +64,12 @@ class SpendPolicy:
 
 @dataclass(frozen=True, slots=True)
 class ModelPolicy:
-    """Which tool types may be used, and from which hosts Azure may be told to fetch pictures."""
+    """Which tool types may be used, from which hosts Azure may be told to fetch pictures, and which
+    features may be used although nothing meters them."""
 
     tools: frozenset[str]
     image_hosts: frozenset[str] = frozenset()
+    unmetered: frozenset[str] = frozenset()
 
 
 def claims(

@@ -73,6 +73,8 @@ class RefusedOperations:
 
 def _head(segments: tuple[str, ...]) -> tuple[str, ...]:
     """Return the segments that every path of a resource begins with, such as `openai`, `audio`."""
+    if segments[:2] == ("api", "projects"):
+        return segments[:2]
     return segments[:3] if segments[:2] == ("openai", "v1") else segments[:2]
 
 
@@ -184,14 +186,8 @@ _STORED = (
         "read `usage` in the reply, or count with a tokenizer",
         _POST,
     ),
-    RefusedOperation(_both("/conversations/*"), "conversations", Why.UNOWNED, _CHAIN),
+    RefusedOperation(_dated("/conversations/*"), "conversations", Why.OTHER_SURFACE, _V1_CLIENT),
     RefusedOperation(_both("/batches/*"), "batches", Why.UNMETERED, "send the requests one by one"),
-    RefusedOperation(
-        _both("/vector_stores/*"),
-        "vector stores (charged by the gigabyte and day, and by the search)",
-        Why.UNMETERED,
-        "give the files to the code interpreter, or the text to the model",
-    ),
 )
 
 _FILES = (
@@ -206,13 +202,6 @@ _FILES = (
         "files that Azure fetches from a URL",
         Why.UNCHECKED,
         _UPLOAD_WHOLE,
-        _POST,
-    ),
-    RefusedOperation(
-        _v1("/containers/{container}/files"),
-        "files put into a container",
-        Why.UNCHECKED,
-        "upload with `POST /files` and name the id in `file_ids` when the container is created",
         _POST,
     ),
     RefusedOperation(_dated("/containers/*"), "containers", Why.OTHER_SURFACE, _V1_CLIENT),
@@ -237,10 +226,28 @@ _AGENTS = (
     RefusedOperation(_v1("/assistants/*"), "assistants", Why.OTHER_SURFACE, _DATED_CLIENT),
     RefusedOperation(_v1("/threads/*"), "threads and runs", Why.OTHER_SURFACE, _DATED_CLIENT),
     RefusedOperation(
-        ("/api/projects/*",),
-        "the Foundry projects surface",
+        (
+            "/api/projects/{project}/agents/*",
+            "/api/projects/{project}/openai/*",
+            "/api/projects/{project}/conversations/*",
+            "/api/projects/{project}/responses/*",
+        ),
+        "agents with versions, and what belongs to them",
         Why.NOT_YET,
-        "use threads or responses",
+        "use threads and runs, or responses on the v1 surface",
+    ),
+    RefusedOperation(
+        (
+            "/api/projects/{project}/connections/*",
+            "/api/projects/{project}/datasets/*",
+            "/api/projects/{project}/deployments/*",
+            "/api/projects/{project}/evaluations/*",
+            "/api/projects/{project}/indexes/*",
+            "/api/projects/{project}/redTeams/*",
+        ),
+        "a project's connections, deployments, data and evaluations",
+        Why.WHOLE_RESOURCE,
+        _MANAGE,
     ),
     RefusedOperation(
         _both("/agents/*"), "OpenAI's hosted agents", Why.NOT_AZURE, "use assistants or responses"
@@ -251,10 +258,11 @@ _AGENTS = (
 
 _RESOURCE = (
     RefusedOperation(
-        _both("/models/*"),
-        "models",
+        _both("/models/{model}"),
+        "deleting a model",
         Why.WHOLE_RESOURCE,
-        "the operators of this gateway name the deployments you may use",
+        _MANAGE,
+        frozenset({"DELETE"}),
     ),
     RefusedOperation(
         _both("/fine_tuning/*"),

@@ -89,7 +89,8 @@ class EventTap:
         value = value.removeprefix(b" ")
         if field == b"data" and not self._skipping:
             self._data.append(value)
-            self._data_size += len(value)
+            # An empty line counts too: it is a line feed of the data, and an entry of the list.
+            self._data_size += len(value) + 1
             if self._data_size > self._max:
                 self._skip()
         elif field == b"event":

@@ -23,7 +23,9 @@ _FIELDS = frozenset(
 def upload_file(sim: Simulator, call: Call) -> Reply:
     """Store an uploaded file."""
     form = call.form()
-    unexpected = next((name for name in form if name not in _FIELDS), None)
+    # The form of projects has the file's name as a field too (azure-ai-agents 1.1.0).
+    fields = _FIELDS | {"filename"} if call.surface == "project" else _FIELDS
+    unexpected = next((name for name in form if name not in fields), None)
     if unexpected is not None:
         raise backend(f"Additional properties are not allowed ('{unexpected}' was unexpected)")
     part = read_file_part(form, untyped=call.surface == "project")

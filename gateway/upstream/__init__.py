@@ -13,7 +13,7 @@ spent. So there are three faults and no others:
 `azure` sends the street's requests, `transport` is the network below it, `faults` the three faults.
 """
 
-from gateway.upstream.azure import AzureUpstream, Credential, Reply, UpstreamTarget
+from gateway.upstream.azure import AzureUpstream, Credential, Reply, TokenFile, UpstreamTarget
 from gateway.upstream.faults import MaybeSent, NotSent, ReplyBroken
 from gateway.upstream.transport import HEAD_BYTES_MAX, AzureTransport
 
@@ -26,5 +26,6 @@ __all__ = [
     "NotSent",
     "Reply",
     "ReplyBroken",
+    "TokenFile",
     "UpstreamTarget",
 ]

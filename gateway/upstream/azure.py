@@ -10,15 +10,17 @@ import re
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from pathlib import Path
 
 import httpx
 
-from gateway.upstream.faults import ReplyBroken
+from gateway.upstream.faults import NotSent, ReplyBroken
 from gateway.upstream.transport import Chunks
 
 Headers = Sequence[tuple[bytes, bytes]]
 
 _URLS_KEPT = 1024
+_TOKEN_BYTES_MAX = 64 * 1024
 
 # What we set ourselves, what belongs to one connection, and what makes aiohttp act (`expect`).
 _OURS = frozenset(
@@ -27,6 +29,7 @@ _OURS = frozenset(
 )
 _NAME = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+").fullmatch
 _VALUE = re.compile(rb"[\t\x20-\x7e]*").fullmatch
+_TOKEN = re.compile(rb"[\x21-\x7e]+").fullmatch
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,13 +40,48 @@ class Credential:
     value: str = field(repr=False)
 
 
+class TokenFile:
+    """A bearer token that somebody else keeps fresh in a file; it is read again when that changes.
+
+    Its repr shows the path only. Raises NotSent while the file holds no token.
+    """
+
+    header = "authorization"
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._seen: tuple[int, int, int] | None = None
+        self._value = ""
+
+    @property
+    def value(self) -> str:
+        """The header's value, as of the file's last change."""
+        try:
+            found = self._path.stat()
+            seen = (found.st_mtime_ns, found.st_ino, found.st_size)
+            if seen != self._seen:
+                self._value, self._seen = self._read(), seen
+        except OSError:
+            raise NotSent("the token file cannot be read") from None
+        return self._value
+
+    def _read(self) -> str:
+        token = self._path.read_bytes()[:_TOKEN_BYTES_MAX].strip()
+        if _TOKEN(token) is None:
+            raise NotSent("the token file holds no token")
+        return f"Bearer {token.decode('ascii')}"
+
+    def __repr__(self) -> str:
+        return f"TokenFile({str(self._path)!r})"
+
+
 @dataclass(frozen=True, slots=True)
 class UpstreamTarget:
     """One Azure resource; `base_url` is scheme and host, perhaps a path, without a last slash."""
 
     name: str
     base_url: str
-    credential: Credential
+    credential: Credential | TokenFile
 
 
 class Reply:

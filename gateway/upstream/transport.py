@@ -30,6 +30,9 @@ HEAD_BYTES_MAX = 64 * 1024
 _HEADERS_MAX = 256
 # Less than a transport takes without asking its writer to wait, and so never in need of a timeout.
 _WRITE_BYTES = 32 * 1024
+# How much of a reply is handed on at once. What is kept for a reader who is slower than Azure is a
+# few of these and what the pool reads ahead: about 1 MiB in all.
+_READ_BYTES = 64 * 1024
 _KEEPALIVE_S = 15.0
 _URLS_KEPT = 1024
 _TAINTED_MAX = 16
@@ -300,7 +303,7 @@ class _Incoming(httpx.AsyncByteStream):
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         try:
-            while chunk := await self._reply.content.readany():
+            while chunk := await self._reply.content.read(_READ_BYTES):
                 yield chunk
             if self._torn:
                 raise ReplyBroken("reply broke off: its connection was reset")

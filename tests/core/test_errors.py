@@ -32,6 +32,7 @@ ANSWERS = [
     ("upstream_unreachable", 502, "server_error", True),
     ("gateway_unavailable", 503, "server_error", True),
     ("upstream_outcome_unknown", 504, "server_error", False),
+    ("upstream_outcome_unknown", 502, "server_error", False),
 ]
 
 

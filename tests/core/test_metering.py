@@ -309,7 +309,7 @@ SPOOF = json.dumps(step([interpreter_call()]) | {"thread_id": "thread_spoofed"})
         step([FUNCTION | {"output": SPOOF}]),
         event("response.output_text.delta", delta=SPOOF),
         event("function_call_output", item=item(), response=response()),
-        {"object": "vector_store", "id": "vs_1", "data": [json.loads(SPOOF)]},
+        {"object": "vector_store.file", "id": "vs_1", "data": [json.loads(SPOOF)]},
         {"error": {"code": 5, "message": SPOOF}},
     ],
 )

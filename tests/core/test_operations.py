@@ -25,7 +25,13 @@ EXAMPLES = {
     "message": "msg_abc",
     "step": "step_abc",
     "container_file": "cfile_abc",
+    "vector_store": "vs_abc",
+    "file_batch": "vsfb_abc",
+    "conversation": "conv_abc",
+    "item": "item_abc",
     "deployment": "gpt-4.1-mini",
+    "model": "gpt-4.1",
+    "project": "books",
 }
 catalogue = Catalogue(CATALOGUE)
 
@@ -102,20 +108,24 @@ def test_threads_runs_is_no_thread_called_runs(method: str) -> None:
 UNKNOWN = [
     "/x",
     "/openai",
-    "/openai/models",
     "/openai/v1",
     "/openai/v1/threads",
     "/openai/containers",
     "/openai/uploads",
     "/openai/batches",
     "/openai/fine_tuning/jobs",
-    "/openai/vector_stores",
+    "/openai/conversations",
     "/openai/images/generations",
     "/v1/chat/completions",
     "/metrics",
     "/openai/Threads",
     "/OPENAI/threads",
     "/api/projects/p",
+    "/api/projects/p/responses",
+    "/api/projects/p/containers",
+    "/api/projects/p/chat/completions",
+    "/api/projects/-p/threads",
+    "/api/projects/threads",
     "/openai/threads/thread_1/runs/run_1/steps/step_1/x",
     "/openai/deployments/gpt/completions",
     "/openai/deployments/gpt/files",
@@ -146,11 +156,14 @@ def test_a_random_path_is_never_matched_by_accident(segments: list[str]) -> None
         catalogue.match("GET", ("openai", *segments[:1], "x", *segments[1:], "y"))
 
 
-def test_every_placeholder_is_owned_or_lives_inside_something_owned_or_is_a_deployment() -> None:
-    inside = {"run", "message", "step", "container_file"}
+def test_every_placeholder_is_owned_or_lives_inside_something_owned_or_is_no_object() -> None:
+    inside = {"run", "message", "step", "container_file", "item", "file_batch"}
+    names_no_object = {"deployment", "model", "project"}
     for row in CATALOGUE:
-        names = re.findall(r"\{(\w+)\}", row.template)
-        assert set(names) <= set(OWNED_PLACEHOLDERS) | inside | {"deployment"}
+        names = [
+            name for name in re.findall(r"\{(\w+)\}", row.template) if name not in names_no_object
+        ]
+        assert set(names) <= set(OWNED_PLACEHOLDERS) | inside
         if inside & set(names):
             assert names[0] in OWNED_PLACEHOLDERS
 
@@ -232,7 +245,21 @@ def _names(rows: Iterable[Operation]) -> set[str]:
     return {row.name for row in rows}
 
 
-def test_a_name_means_the_same_operation_on_both_surfaces() -> None:
+def test_what_we_answer_ourselves_is_never_billed_nor_written_down() -> None:
+    ours = [row for row in CATALOGUE if row.is_ours]
+    assert {row.name for row in ours} == {"models.list", "models.get"}
+    assert not any(row.is_journalled for row in ours)
+
+
+def test_whatever_makes_a_vector_store_grow_is_a_feature_that_must_be_permitted() -> None:
+    writes = {
+        row.name for row in CATALOGUE if "/vector_stores" in row.template and row.method == "POST"
+    }
+    free = {"vector_stores.file_batches.cancel", "vector_stores.files.modify"}
+    assert {row.name for row in CATALOGUE if row.feature is not None} == writes - free
+
+
+def test_a_name_means_the_same_operation_on_every_surface() -> None:
     for name in _names(CATALOGUE):
         rows = [row for row in CATALOGUE if row.name == name]
         assert len({(row.method, row.body, row.reply, row.bills, row.query) for row in rows}) == 1

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from gateway.core.catalogue import CATALOGUE
 from gateway.core.errors import Code, Refusal
 from gateway.core.model import ObjectKind
-from gateway.core.operations import Catalogue, Match
+from gateway.core.operations import OWNED_PLACEHOLDERS, Catalogue, Match
 from gateway.core.ownership import references
 
 THREADS = Catalogue(CATALOGUE).match("POST", ("openai", "threads"))
@@ -207,8 +207,7 @@ def test_every_owned_placeholder_of_the_catalogue_is_found() -> None:
     for row in CATALOGUE:
         values = {part[1:-1]: "id" for part in row.template.split("/") if part.startswith("{")}
         found = {each.param for each in references(Match(row, values), (), None)}
-        owned = {"thread", "assistant", "file", "response", "container"}
-        assert found == set(values) & owned
+        assert found == set(values) & set(OWNED_PLACEHOLDERS)
 
 
 JSON = st.recursive(

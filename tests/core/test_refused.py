@@ -97,11 +97,11 @@ def test_a_caller_is_told_why_and_what_to_do_instead() -> None:
 
 
 def test_a_path_that_is_served_with_another_method_stays_405_and_says_why() -> None:
-    refusal = answered("POST", "/openai/v1/containers/cntr_1/files").refused
+    refusal = answered("DELETE", "/openai/v1/models/gpt-4o").refused
     assert refusal.code is Code.METHOD_NOT_ALLOWED
     assert refusal.headers == (("allow", "GET"),)
     assert refusal.message.startswith(
-        "this path takes GET; POST is not served: files put into a container: "
+        "this path takes GET; DELETE is not served: deleting a model: "
     )
 
 

@@ -37,13 +37,17 @@ def estimates(lines: list[LedgerRow]) -> dict[str, str | None]:
 
 
 def sessions_by_scope(lines: list[LedgerRow]) -> Counter[tuple[str, str]]:
-    """Return how many sessions the ledger has for each scope."""
+    """Return how many sessions the ledger has for each scope.
+
+    The invoice calls the threads of a project threads, as it does all others.
+    """
     found: Counter[tuple[str, str]] = Counter()
     for row in lines:
         charge = row.posting.charge
         if charge.meter is Meter.CODE_INTERPRETER_SESSION:
             assert charge.scope is not None
-            found[charge.scope.kind.value, charge.scope.id] += charge.quantity
+            kind = charge.scope.kind.value.removeprefix("project_")
+            found[kind, charge.scope.id] += charge.quantity
     return +found
 
 

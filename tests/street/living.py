@@ -39,6 +39,11 @@ AUTO = {"type": "code_interpreter", "container": {"type": "auto"}}
 TEAMS = ("blue", "red")
 SESSION_NANO_USD = 30_000_000
 DEADLINE_S = 30.0
+# The policy change that permits vector stores, beside the tools that are shipped.
+STORES_PERMITTED = {
+    "models.toml": '=tools = ["code_interpreter", "function", "file_search"]\n'
+    'unmetered = ["file_search"]\n'
+}
 
 _TOML = """
 policies = "policies"
@@ -57,6 +62,12 @@ name = "azure"
 kind = "azure-openai"
 endpoint = "{endpoint}"
 api_key = "env:AZURE_KEY"
+[[upstream]]
+name = "foundry"
+kind = "foundry"
+endpoint = "{endpoint}/api/projects/books"
+api_key = "env:AZURE_KEY"
+carries_dated = {carries_dated}
 [[team]]
 id = "blue"
 name = "Blue"
@@ -142,11 +153,18 @@ class Street:
         """Send a request to `/openai/v1`."""
         return await self.clients[team].request(method, f"/openai/v1{path}", json=body)
 
+    async def project(
+        self, method: str, path: str, body: Any = None, *, team: str = "blue"
+    ) -> httpx.Response:
+        """Send a request to the Foundry project."""
+        target = f"/api/projects/books{path}{'&' if '?' in path else '?'}api-version=v1"
+        return await self.clients[team].request(method, target, json=body)
+
     async def made(
         self, path: str, body: Any, *, team: str = "blue", surface: str = "dated"
     ) -> dict[str, Any]:
         """Create something and return it."""
-        send = self.v1 if surface == "v1" else self.dated
+        send = {"v1": self.v1, "dated": self.dated, "project": self.project}[surface]
         answer = await send("POST", path, body, team=team)
         assert answer.status_code < 300, answer.text
         document: dict[str, Any] = answer.json()
@@ -318,13 +336,23 @@ def write_policies(folder: Path, changes: Mapping[str, str]) -> None:
         (folder / source.name).write_text(text, encoding="utf-8")
 
 
-def write_settings(folder: Path, endpoint: str, *, settle_timeout_s: float = 10) -> Settings:
+def write_settings(
+    folder: Path,
+    endpoint: str,
+    *,
+    settle_timeout_s: float = 10,
+    carries_dated: bool = False,
+    environ: Mapping[str, str] | None = None,
+) -> Settings:
     """Write a `gateway.toml` and return it as read."""
     path = folder / "gateway.toml"
-    path.write_text(
-        _TOML.format(endpoint=endpoint, settle_timeout_s=settle_timeout_s), encoding="utf-8"
+    text = _TOML.format(
+        endpoint=endpoint,
+        settle_timeout_s=settle_timeout_s,
+        carries_dated=str(carries_dated).lower(),
     )
-    return load_settings(path, {"AZURE_KEY": AZURE_KEY})
+    path.write_text(text, encoding="utf-8")
+    return load_settings(path, {"AZURE_KEY": AZURE_KEY, **(environ or {})})
 
 
 @asynccontextmanager
@@ -335,11 +363,14 @@ async def living(
     config: SimulatorConfig | None = None,
     endpoint: str | None = None,
     settle_timeout_s: float = 10,
+    carries_dated: bool = False,
+    environ: Mapping[str, str] | None = None,
 ) -> AsyncIterator[Street]:
     """Yield a street whose clocks move only when they are told to.
 
     `policies` are texts put before the shipped files (caps are left out of the copy); `endpoint`
-    puts another server in Azure's place.
+    puts another server in Azure's place; `carries_dated` sends dated assistants to the project;
+    `environ` has settings that the file has not.
     """
     config = config or SimulatorConfig(wall_clock=False, run_s=10, start_s=START_S)
     clock = HandClock()
@@ -348,7 +379,11 @@ async def living(
     async with AsyncExitStack() as stack:
         simulator = stack.enter_context(LiveSimulator(config))
         settings = write_settings(
-            folder, endpoint or simulator.url, settle_timeout_s=settle_timeout_s
+            folder,
+            endpoint or simulator.url,
+            settle_timeout_s=settle_timeout_s,
+            carries_dated=carries_dated,
+            environ=environ,
         )
         rules = load_policies(settings.policies_dir, TEAMS)
         gateway = await stack.enter_async_context(running(settings, rules, clock=clock))

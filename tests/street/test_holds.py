@@ -143,6 +143,24 @@ async def test_an_azure_that_cannot_be_reached_costs_nothing(tmp_path: Path) -> 
         assert await street.reserved() == {}
 
 
+async def test_azures_own_sdk_is_told_of_an_unknown_fate_so_that_it_sends_no_second_post(
+    street: Street,
+) -> None:
+    """azure-core repeats a POST after 500, 503 and 504, whatever `x-should-retry` says."""
+    agent = await street.made("/assistants", {"model": "gpt-4o"}, surface="project")
+    body = {"assistant_id": agent["id"], "thread": {"messages": []}}
+    path = "/api/projects/books/threads/runs"
+    ambush = {"match": {"path": path}, "fault": {"kind": "close", "work": True}}
+    laid = await street.azure.post("/simulator/faults", json=ambush)
+    assert laid.status_code == 200, laid.text
+    answer = await street.project("POST", "/threads/runs", body)
+
+    assert answer.status_code == 502
+    assert answer.json()["error"]["code"] == "upstream_outcome_unknown"
+    assert answer.headers["x-should-retry"] == "false"
+    await street.settled()
+
+
 async def test_a_request_whose_fate_is_unknown_is_sent_once_and_settled_as_an_estimate(
     tmp_path: Path,
 ) -> None:

@@ -10,35 +10,29 @@ import asyncio
 import hashlib
 import itertools
 import json
-import os
 import re
-import socket
-import sys
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
-from typing import BinaryIO
 
 import httpx
 import pytest
 
 from tests.hostile_server import Caller, serve
-from tests.street.living import (
-    AZURE_KEY,
-    START_S,
-    VERSION,
-    eventually,
-    write_policies,
-    write_settings,
-)
+from tests.street.living import START_S, VERSION, eventually
+from tests.street.served import Served, serving
+from tests.street.wire import asking
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(300)]
 
 MIB = 1024 * 1024
-LARGE_BYTES = 256 * MIB
+# The largest file that the shipped policy permits and Azure takes, and the largest that comes back.
+UPLOAD_BYTES = 512 * MIB
+DOWNLOAD_BYTES = 1024 * MIB
+SHARED_BYTES = 64 * MIB
+PAUSED_BYTES = 64 * MIB
 GROWTH_BYTES_MAX = 64 * MIB
-RECEIVE_BUFFER_BYTES = 64 * 1024
 # Text whose characters have one to four bytes, in a length that no buffer's size divides, so that
 # pieces end in the middle of characters.
 BLOCK = ("eins, zwölf, 三, 🎲\n" * 50_000).encode()
@@ -52,6 +46,7 @@ BOUNDARY = "a-boundary-of-the-callers"
 class Vault:
     """An upstream that keeps no file: it hashes what comes, and makes up what goes."""
 
+    given_bytes: int = DOWNLOAD_BYTES
     arrived: dict[str, str] = field(default_factory=dict)
     sent_bytes: int = 0
 
@@ -85,8 +80,8 @@ class Vault:
         await _answer(caller, b"application/json", json.dumps(file).encode())
 
     async def _give(self, caller: Caller) -> None:
-        await _answer(caller, b"application/octet-stream", b"", length=LARGE_BYTES)
-        for piece in pieces(LARGE_BYTES):
+        await _answer(caller, b"application/octet-stream", b"", length=self.given_bytes)
+        for piece in pieces(self.given_bytes):
             await caller.send(piece)
             self.sent_bytes += len(piece)
 
@@ -112,110 +107,13 @@ def pieces(size_bytes: int) -> Iterator[bytes]:
     yield b" " * rest
 
 
-def sha256_of(parts: Iterator[bytes]) -> str:
-    """Return the SHA-256 of all parts together, in hexadecimal."""
+@cache
+def sha256_of_text(size_bytes: int) -> str:
+    """Return the SHA-256 of the text of that size, in hexadecimal."""
     digest = hashlib.sha256()
-    for part in parts:
-        digest.update(part)
+    for piece in pieces(size_bytes):
+        digest.update(piece)
     return digest.hexdigest()
-
-
-# The gateway, as a process
-
-
-@dataclass
-class Served:
-    """A gateway that somebody started on the command line."""
-
-    process: asyncio.subprocess.Process
-    folder: Path
-    url: str
-    key: str
-
-    @property
-    def port(self) -> int:
-        """Where it serves callers."""
-        return int(self.url.rpartition(":")[2])
-
-    def client(self) -> httpx.AsyncClient:
-        """Return a client with the team's key; it waits as long as the test may take."""
-        return httpx.AsyncClient(base_url=self.url, headers={"api-key": self.key}, timeout=None)
-
-    def forget_peak(self) -> int:
-        """Make the peak begin anew and return the resident bytes of now."""
-        self._proc("clear_refs").write_text("5", encoding="ascii")
-        return self._memory("VmRSS")
-
-    def peak_bytes(self) -> int:
-        """Return the most that was resident since `forget_peak`."""
-        return self._memory("VmHWM")
-
-    async def spools_nothing(self) -> bool:
-        """Return whether no file of the spool has a name or is open."""
-        spool = self.folder / "spool"
-        opened = []
-        for descriptor in self._proc("fd").iterdir():
-            with suppress(FileNotFoundError):  # Closed while we looked.
-                opened.append(os.readlink(descriptor))
-        return not list(spool.iterdir()) and not any(str(spool) in path for path in opened)
-
-    def _memory(self, name: str) -> int:
-        status = self._proc("status").read_text(encoding="ascii")
-        return int(_found(name.encode() + rb":\s+(\d+) kB", status.encode())) * 1024
-
-    def _proc(self, name: str) -> Path:
-        return Path("/proc", str(self.process.pid), name)
-
-
-@asynccontextmanager
-async def serving(folder: Path, endpoint: str, *, drain_s: float = 20) -> AsyncIterator[Served]:
-    """Run the real command with one team's key; it does not outlive the test."""
-    write_policies(folder / "policies", {})
-    write_settings(folder, endpoint)
-    config = folder / "gateway.toml"
-    written = config.read_text(encoding="utf-8").replace("drain_s = 20", f"drain_s = {drain_s}")
-    config.write_text(written, encoding="utf-8")
-    log = folder / "log"
-    with log.open("wb") as output:
-        issuing = await _command(folder, output, "keys", "issue", "--team", "blue")
-        assert await issuing.wait() == 0
-        (key,) = re.findall(r"gw-\S+", _read(log))
-        process = await _command(folder, output, "serve")
-        try:
-            yield Served(process, folder, await _address(process, log), key)
-        finally:
-            with suppress(ProcessLookupError):
-                process.kill()
-            await process.wait()
-
-
-async def _command(folder: Path, output: BinaryIO, *words: str) -> asyncio.subprocess.Process:
-    root = str(Path(__file__).parents[2])
-    environ = {"PATH": os.defpath, "PYTHONPATH": root, "AZURE_KEY": AZURE_KEY}
-    return await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "gateway.cli", *words, "--config", "gateway.toml"),
-        cwd=folder,
-        env=environ,
-        stdout=output,
-        stderr=output,
-    )
-
-
-async def _address(process: asyncio.subprocess.Process, log: Path) -> str:
-    """Return where the process says that it serves callers."""
-    found: list[str] = []
-
-    async def has_said() -> bool:
-        assert process.returncode is None, _read(log)
-        found.extend(re.findall(r"serving callers on (?:http://)?([0-9.]+:\d+)", _read(log)))
-        return bool(found)
-
-    await eventually(has_said, within_s=60)
-    return f"http://{found[0]}"
-
-
-def _read(log: Path) -> str:
-    return log.read_text(encoding="utf-8")
 
 
 # Uploads
@@ -254,32 +152,33 @@ async def vault() -> AsyncIterator[tuple[Vault, str]]:
         yield kept, server.url
 
 
-@pytest.mark.parametrize("with_length", [True, False], ids=["with-length", "chunked"])
-async def test_an_upload_of_256_mib_arrives_byte_for_byte_and_memory_stays_small(
-    tmp_path: Path, vault: tuple[Vault, str], with_length: bool
-) -> None:
-    azure, endpoint = vault
-    async with serving(tmp_path, endpoint) as gateway, gateway.client() as client:
-        await _upload(client, 2 * MIB)
-        before = gateway.forget_peak()
-        name = await _upload(client, LARGE_BYTES, with_length=with_length)
-
-        assert gateway.peak_bytes() - before < GROWTH_BYTES_MAX
-        assert azure.arrived[name] == sha256_of(pieces(LARGE_BYTES))
-        await eventually(gateway.spools_nothing)
-
-
-async def test_four_uploads_at_once_share_the_same_small_memory(
+async def test_an_upload_of_512_mib_arrives_byte_for_byte_and_memory_stays_small(
     tmp_path: Path, vault: tuple[Vault, str]
 ) -> None:
     azure, endpoint = vault
     async with serving(tmp_path, endpoint) as gateway, gateway.client() as client:
         await _upload(client, 2 * MIB)
         before = gateway.forget_peak()
-        names = await asyncio.gather(*(_upload(client, LARGE_BYTES // 4) for _ in range(4)))
+        name = await _upload(client, UPLOAD_BYTES)
 
         assert gateway.peak_bytes() - before < GROWTH_BYTES_MAX
-        assert {azure.arrived[name] for name in names} == {sha256_of(pieces(LARGE_BYTES // 4))}
+        assert azure.arrived[name] == sha256_of_text(UPLOAD_BYTES)
+        await eventually(gateway.spools_nothing)
+
+
+async def test_four_uploads_at_once_of_unsaid_length_share_the_same_small_memory(
+    tmp_path: Path, vault: tuple[Vault, str]
+) -> None:
+    azure, endpoint = vault
+    async with serving(tmp_path, endpoint) as gateway, gateway.client() as client:
+        await _upload(client, 2 * MIB)
+        before = gateway.forget_peak()
+        names = await asyncio.gather(
+            *(_upload(client, SHARED_BYTES, with_length=False) for _ in range(4))
+        )
+
+        assert gateway.peak_bytes() - before < GROWTH_BYTES_MAX
+        assert {azure.arrived[name] for name in names} == {sha256_of_text(SHARED_BYTES)}
         await eventually(gateway.spools_nothing)
 
 
@@ -290,28 +189,17 @@ async def test_an_upload_whose_caller_leaves_half_way_is_forgotten_and_goes_nowh
     async with serving(tmp_path, endpoint) as gateway:
         form = b"".join(_form(8 * MIB))
         _, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
-        head = _head(gateway, "POST", "/openai/files")
-        head += f"content-length: {len(form)}\r\n"
+        head = f"POST /openai/files?api-version={VERSION} HTTP/1.1\r\nhost: gateway\r\n"
+        head += f"api-key: {gateway.key}\r\ncontent-length: {len(form)}\r\n"
         head += f"content-type: multipart/form-data; boundary={BOUNDARY}\r\n\r\n"
         writer.write(head.encode() + form[: len(form) // 2])
-
-        async def is_spooled() -> bool:
-            return not await gateway.spools_nothing()
-
-        await eventually(is_spooled)
+        await eventually(gateway.spools_something)
         writer.transport.abort()
         await eventually(gateway.spools_nothing)
     assert azure.arrived == {}
 
 
 # Downloads
-
-
-def _head(gateway: Served, method: str, path: str) -> str:
-    return (
-        f"{method} {path}?api-version={VERSION} HTTP/1.1\r\nhost: gateway\r\n"
-        f"api-key: {gateway.key}\r\n"
-    )
 
 
 async def _download(gateway: Served, name: str) -> str:
@@ -325,7 +213,7 @@ async def _download(gateway: Served, name: str) -> str:
     return digest.hexdigest()
 
 
-async def test_a_download_of_256_mib_passes_in_small_memory(
+async def test_a_download_of_1_gib_passes_byte_for_byte_in_small_memory(
     tmp_path: Path, vault: tuple[Vault, str]
 ) -> None:
     _, endpoint = vault
@@ -335,45 +223,30 @@ async def test_a_download_of_256_mib_passes_in_small_memory(
         before = gateway.forget_peak()
         got = await _download(gateway, name)
 
-        assert got == sha256_of(pieces(LARGE_BYTES))
         assert gateway.peak_bytes() - before < GROWTH_BYTES_MAX
+        assert got == sha256_of_text(DOWNLOAD_BYTES)
 
 
-async def test_while_a_reader_pauses_nothing_more_is_taken_from_azure(
+async def test_a_reader_who_pauses_again_and_again_gets_every_byte(
     tmp_path: Path, vault: tuple[Vault, str]
 ) -> None:
     azure, endpoint = vault
+    azure.given_bytes = PAUSED_BYTES
     async with serving(tmp_path, endpoint) as gateway:
         async with gateway.client() as client:
             name = await _upload(client, 2 * MIB)
-        before = gateway.forget_peak()
-        # A buffer that is set does not grow: what the kernel takes in stays far from the whole.
-        connection = socket.socket()
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER_BYTES)
-        connection.setblocking(False)
-        await asyncio.get_running_loop().sock_connect(connection, ("127.0.0.1", gateway.port))
-        reader, writer = await asyncio.open_connection(sock=connection, limit=RECEIVE_BUFFER_BYTES)
-        head = _head(gateway, "GET", f"/openai/files/{name}/content") + "connection: close\r\n\r\n"
-        writer.write(head.encode())
-        await reader.readuntil(b"\r\n\r\n")
+        path = f"/openai/files/{name}/content?api-version={VERSION}"
+        async with asking(gateway.port, gateway.key, path) as reader:
+            await reader.until(b"\r\n\r\n")
+            digest = hashlib.sha256()
+            for _ in range(3):
+                digest.update(await reader.chunk())
+                await _at_rest(azure)
+                assert azure.sent_bytes < PAUSED_BYTES // 2
+            while chunk := await reader.chunk():
+                digest.update(chunk)
 
-        digest = hashlib.sha256()
-        for _ in range(3):
-            digest.update(await _chunk(reader))
-            await _at_rest(azure)
-            assert azure.sent_bytes < LARGE_BYTES // 2
-        while chunk := await _chunk(reader):
-            digest.update(chunk)
-        writer.close()
-
-        assert digest.hexdigest() == sha256_of(pieces(LARGE_BYTES))
-        assert gateway.peak_bytes() - before < GROWTH_BYTES_MAX
-
-
-async def _chunk(reader: asyncio.StreamReader) -> bytes:
-    """Return the next chunk of a chunked body; the last one is empty."""
-    size = int(await reader.readline(), 16)
-    return (await reader.readexactly(size + 2))[:-2]
+    assert digest.hexdigest() == sha256_of_text(PAUSED_BYTES)
 
 
 async def _at_rest(azure: Vault) -> None:

@@ -1,4 +1,4 @@
-"""Streams: their bytes pass as they came, and no reader, slow or gone, costs anybody a token.
+"""Streams: order and bytes are Azure's, whatever they look like and however they are cut.
 
 What a caller receives is compared byte for byte, so these tests speak HTTP by hand where a client
 library would hide when and how the bytes came.
@@ -9,12 +9,12 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
-import socket
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager, suppress
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import httpx
@@ -24,194 +24,13 @@ from gateway.core.model import Confidence
 from gateway.stores.readonly import open_reader
 from tests.hostile_server import Caller, serve
 from tests.street.conftest import Opener
+from tests.street.events import cut, made_up
 from tests.street.evidence import estimates, tokens_by_model
-from tests.street.living import (
-    AUTO,
-    AZURE_KEY,
-    DEADLINE_S,
-    INTERPRETER,
-    VERSION,
-    Street,
-    eventually,
-)
-from tests.street.test_memory import Served, serving
+from tests.street.living import AZURE_KEY, INTERPRETER, VERSION, Street, eventually
+from tests.street.served import Served, serving
+from tests.street.wire import CHAT_PATH, LAST_CHUNK, WITH_USAGE, Wire, asking, chat, on, work
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(300)]
-
-CHAT = "/deployments/gpt-4o/chat/completions"
-# More than the kernel takes in for a reader who reads nothing.
-MANY_WORDS = 12_000
-LAST_CHUNK = b"0\r\n\r\n"
-WITH_USAGE = {"stream_options": {"include_usage": True}}
-
-
-# A caller who holds the wire in his own hands
-
-
-@dataclass
-class Wire:
-    """One request on a connection of its own, and what was read of its answer so far."""
-
-    reader: asyncio.StreamReader
-    writer: asyncio.StreamWriter
-    seen: bytearray = field(default_factory=bytearray)
-
-    async def until(self, mark: bytes) -> None:
-        """Read byte by byte until `mark` was seen, and not a byte further."""
-        async with asyncio.timeout(DEADLINE_S):
-            while not self.seen.endswith(mark):
-                byte = await self.reader.read(1)
-                assert byte, "the answer ended before"
-                self.seen += byte
-
-    async def body(self) -> bytes:
-        """Read to the end of the answer and return its body without the chunks' sizes."""
-        if not self.seen:
-            await self.until(b"\r\n\r\n")
-        assert self.seen.startswith(b"HTTP/1.1 200 "), self.seen
-        body = bytearray()
-        while size := int(await self.reader.readline(), 16):
-            body += (await self.reader.readexactly(size + 2))[:-2]
-        assert await self.reader.readline() == b"\r\n"
-        return bytes(body)
-
-    def leave(self) -> None:
-        """Go away without a word."""
-        self.writer.transport.abort()
-
-
-@asynccontextmanager
-async def _asking(port: int, key: str, path: str, body: Any) -> AsyncIterator[Wire]:
-    """Send a request whose answer is taken in only as it is read."""
-    connection = socket.socket()
-    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8192)
-    connection.setblocking(False)
-    await asyncio.get_running_loop().sock_connect(connection, ("127.0.0.1", port))
-    reader, writer = await asyncio.open_connection(sock=connection, limit=8192)
-    content = json.dumps(body).encode()
-    head = (
-        f"POST {path} HTTP/1.1\r\nhost: gateway\r\napi-key: {key}\r\n"
-        f"content-type: application/json\r\ncontent-length: {len(content)}\r\n\r\n"
-    )
-    writer.write(head.encode() + content)
-    try:
-        yield Wire(reader, writer)
-    finally:
-        writer.transport.abort()
-
-
-def _chat(words: int, **more: Any) -> dict[str, Any]:
-    text = f"[[sim words={words} tokens=70/20/{words}]]"
-    return {"messages": [{"role": "user", "content": text}], "stream": True, **more}
-
-
-async def _work(street: Street, kind: str, words: int) -> tuple[str, dict[str, Any]]:
-    """Return path and body of a streamed chat, run or response."""
-    text = f"[[sim calls=1 words={words}]]"
-    match kind:
-        case "chat":
-            return f"/openai{CHAT}?api-version={VERSION}", _chat(words, **WITH_USAGE)
-        case "run":
-            assistant, thread = await street.assistant(), await street.thread(text)
-            path = f"/openai/threads/{thread}/runs?api-version={VERSION}"
-            return path, {"assistant_id": assistant, "stream": True}
-        case _:
-            body = {"model": "gpt-4o", "input": text, "tools": [AUTO], "stream": True}
-            return "/openai/v1/responses", body
-
-
-def _on(street: Street, path: str, body: Any) -> Any:
-    return _asking(street.gateway.data_port, street.keys["blue"], path, body)
-
-
-# Slow readers
-
-
-async def test_a_reader_who_pauses_keeps_nobody_waiting_and_gets_every_byte(
-    street: Street,
-) -> None:
-    path = f"/openai{CHAT}?api-version={VERSION}"
-    async with _on(street, path, _chat(MANY_WORDS, **WITH_USAGE)) as slow:
-        await slow.until(b"\r\n\r\n")
-        for _ in range(5):
-            answer = await street.dated("POST", CHAT, _chat(3))
-            assert answer.text.endswith("data: [DONE]\n\n")
-        assert (await street.gateway.house.store.unsettled())[0] == 1
-        events = (await slow.body()).split(b"\n\n")
-
-    assert len(events) == MANY_WORDS + 6
-    assert events[-2:] == [b"data: [DONE]", b""]
-    await street.agree()
-
-
-async def test_a_reader_who_stops_is_given_up_and_metered_to_the_token(street: Street) -> None:
-    house = street.gateway.house
-    house.limits = replace(house.limits, stall_s=0.1)
-    path = f"/openai{CHAT}?api-version={VERSION}"
-    async with _on(street, path, _chat(MANY_WORDS)) as stopped:
-        await stopped.until(b"\r\n\r\n")
-        invoice = await street.agree()
-        assert invoice["tokens"][0]["output_tokens"] == MANY_WORDS
-
-        rest = await stopped.reader.read()
-        assert rest
-        assert not rest.endswith(LAST_CHUNK)
-
-
-# Callers who leave
-
-MOMENTS = {
-    "within-an-event": {"chat": b'"content":"', "run": b'"value":"', "response": b'"delta":"'},
-    "after-the-usage": {
-        "chat": b'"usage":{',
-        "run": b"event: thread.run.completed\n",
-        "response": b"event: response.completed\n",
-    },
-}
-
-
-@pytest.mark.parametrize("kind", ["chat", "run", "response"])
-@pytest.mark.parametrize("moment", MOMENTS)
-async def test_whoever_leaves_at_whatever_moment_is_metered_to_the_token(
-    street: Street, kind: str, moment: str
-) -> None:
-    path, body = await _work(street, kind, 300)
-    async with _on(street, path, body) as caller:
-        await caller.until(MOMENTS[moment][kind])
-        caller.leave()
-        invoice = await street.agree()
-
-    assert invoice["tokens"][0]["output_tokens"] == 300
-    assert invoice["session_count"] == (kind != "chat")
-
-
-@pytest.mark.parametrize("kind", ["chat", "run", "response"])
-async def test_whoever_leaves_before_the_first_byte_is_metered_to_the_token(
-    street: Street, kind: str
-) -> None:
-    path, body = await _work(street, kind, 20)
-    fault = {"kind": "stall", "before_head": True}
-    match = {"method": "POST", "path": path.partition("?")[0]}
-    laid = await street.azure.post("/simulator/faults", json={"match": match, "fault": fault})
-    assert laid.status_code == 200, laid.text
-    async with _on(street, path, body) as caller:
-        await eventually(street.has_charged_tokens)
-        caller.leave()
-        await eventually(partial(_is_alone, street))
-        await street.azure.post("/simulator/release")
-        invoice = await street.agree()
-
-    assert invoice["tokens"][0]["output_tokens"] == 20
-    assert invoice["session_count"] == (kind != "chat")
-
-
-async def _is_alone(street: Street) -> bool:
-    """Return whether no connection to the data plane is open but the idle ones of our clients."""
-    listed = await asyncio.to_thread(Path("/proc/net/tcp").read_text, encoding="ascii")
-    port, established = f":{street.gateway.data_port:04X}", "01"
-    rows = [row.split() for row in listed.splitlines()[1:]]
-    open_ones = [row for row in rows if row[1].endswith(port) and row[3] == established]
-    return len(open_ones) <= len(street.clients)
 
 
 # Order and bytes
@@ -242,8 +61,8 @@ async def _directly(street: Street, *requests: tuple[str, Any]) -> bytes:
 async def test_a_chat_stream_is_azures_byte_for_byte_but_for_a_usage_nobody_asked_for(
     street: Street, hidden: bool
 ) -> None:
-    path, body = "/openai/v1/chat/completions", {**_chat(40), "model": "gpt-4o"}
-    async with _on(street, path, body if hidden else {**body, **WITH_USAGE}) as caller:
+    path, body = "/openai/v1/chat/completions", {**chat(40), "model": "gpt-4o"}
+    async with on(street, path, body if hidden else {**body, **WITH_USAGE}) as caller:
         passed = await caller.body()
     await street.agree()
     direct = await _directly(street, (path, {**body, **WITH_USAGE}))
@@ -256,8 +75,8 @@ async def test_a_chat_stream_is_azures_byte_for_byte_but_for_a_usage_nobody_aske
 
 
 async def test_a_run_stream_is_azures_byte_for_byte(street: Street) -> None:
-    path, body = await _work(street, "run", 40)
-    async with _on(street, path, body) as caller:
+    path, body = await work(street, "run", 40)
+    async with on(street, path, body) as caller:
         passed = await caller.body()
     await street.agree()
     query = f"?api-version={VERSION}"
@@ -273,8 +92,8 @@ async def test_a_run_stream_is_azures_byte_for_byte(street: Street) -> None:
 
 
 async def test_a_response_stream_is_azures_byte_for_byte(street: Street) -> None:
-    path, body = await _work(street, "response", 40)
-    async with _on(street, path, body) as caller:
+    path, body = await work(street, "response", 40)
+    async with on(street, path, body) as caller:
         passed = await caller.body()
     await street.agree()
 
@@ -364,12 +183,12 @@ async def test_odd_framing_passes_as_it_came_and_is_metered(
 ) -> None:
     events, player = FRAMINGS[framing], Player()
     passed = [event for event in events if not (hidden and b'"usage"' in event)]
-    body = _chat(1) if hidden else _chat(1, **WITH_USAGE)
+    body = chat(1) if hidden else chat(1, **WITH_USAGE)
     async with serve(player.play) as azure, open_street(endpoint=azure.url) as street:
-        for cut in CUTTINGS.values():
-            async with _on(street, f"/openai{CHAT}?api-version={VERSION}", body) as caller:
+        for cutting in CUTTINGS.values():
+            async with on(street, CHAT_PATH, body) as caller:
                 pieces = await player.asked.get()
-                for piece in [*cut(b"".join(events)), b""]:
+                for piece in [*cutting(b"".join(events)), b""]:
                     pieces.put_nowait(piece)
                 assert await caller.body() == b"".join(passed)
         lines = await street.ledger()
@@ -385,7 +204,7 @@ async def test_an_event_reaches_the_caller_before_the_next_one_is_made(
 ) -> None:
     player = Player()
     async with serve(player.play) as azure, open_street(endpoint=azure.url) as street:
-        async with _on(street, f"/openai{CHAT}?api-version={VERSION}", _chat(1)) as caller:
+        async with on(street, CHAT_PATH, chat(1)) as caller:
             pieces = await player.asked.get()
             await caller.until(b"\r\n\r\n")
             for event in FRAMINGS[framing]:
@@ -399,6 +218,28 @@ async def test_an_event_reaches_the_caller_before_the_next_one_is_made(
     assert tokens_by_model(lines) == {"gpt-4o": METERED}
 
 
+@pytest.mark.parametrize("hidden", [True, False], ids=["usage-hidden", "usage-asked-for"])
+async def test_made_up_streams_pass_byte_for_byte_but_for_a_usage_nobody_asked_for(
+    open_street: Opener, hidden: bool
+) -> None:
+    random, player = Random(7), Player()
+    streams = [made_up(random) for _ in range(8)]
+    body = chat(1) if hidden else chat(1, **WITH_USAGE)
+    async with serve(player.play) as azure, open_street(endpoint=azure.url) as street:
+        for stream in streams:
+            async with on(street, CHAT_PATH, body) as caller:
+                pieces = await player.asked.get()
+                for piece in [*cut(random, stream.whole), b""]:
+                    pieces.put_nowait(piece)
+                assert await caller.body() == (stream.hidden if hidden else stream.whole)
+        await street.settled()
+        lines = await street.ledger()
+
+    assert estimates(lines) == {}
+    expected = {"input_tokens": 9 * len(streams), "output_tokens": 3 * len(streams)}
+    assert tokens_by_model(lines) == {"gpt-4o": expected}
+
+
 # The end of the gateway
 
 
@@ -410,7 +251,7 @@ def _booked(served: Served) -> tuple[int, list[Any]]:
 async def _is_refused(port: int) -> bool:
     try:
         _, writer = await asyncio.open_connection("127.0.0.1", port)
-    except ConnectionRefusedError:
+    except ConnectionError:  # Refused, or reset while it still waited to be accepted.
         return True
     writer.close()
     with suppress(ConnectionError):
@@ -418,10 +259,8 @@ async def _is_refused(port: int) -> bool:
     return False
 
 
-def _at(served: Served) -> Any:
-    return _asking(
-        served.port, served.key, f"/openai{CHAT}?api-version={VERSION}", _chat(1, **WITH_USAGE)
-    )
+def _at(served: Served) -> AbstractAsyncContextManager[Wire]:
+    return asking(served.port, served.key, CHAT_PATH, chat(1, **WITH_USAGE))
 
 
 async def test_a_gateway_told_to_end_lets_streams_finish_and_books_them(tmp_path: Path) -> None:

@@ -12,10 +12,16 @@ import pytest
 from gateway.core.catalogue import CATALOGUE
 from gateway.core.model import Surface
 from gateway.core.operations import OWNED_PLACEHOLDERS, Body, Operation
-from tests.street.living import AUTO, VERSION, Street
+from tests.street.conftest import Opener
+from tests.street.living import AUTO, STORES_PERMITTED, VERSION, Street
 
 pytestmark = pytest.mark.anyio
 
+_VERSIONS = {
+    Surface.V1: "",
+    Surface.DATED: "?api-version=2025-04-01-preview",
+    Surface.FOUNDRY: "?api-version=v1",
+}
 _PLACEHOLDER = re.compile(r"\{(\w+)\}")
 
 
@@ -33,8 +39,7 @@ def _name(row: Operation) -> str:
 
 def _target(row: Operation, ids: dict[str, str]) -> str:
     filled = _PLACEHOLDER.sub(lambda found: ids[found[1]], row.template)
-    version = "" if row.surface is Surface.V1 else "?api-version=2025-04-01-preview"
-    return filled + version
+    return filled + _VERSIONS[row.surface]
 
 
 def _body_of(row: Operation) -> dict[str, Any] | None:
@@ -42,6 +47,10 @@ def _body_of(row: Operation) -> dict[str, Any] | None:
         return None
     if row.name == "runs.create":
         return {"assistant_id": "asst_1"}
+    if row.name.startswith("vector_stores."):
+        return {"file_ids": ["file_1"]} if "batches" in row.name else {"file_id": "file_1"}
+    if row.body is Body.CONTAINER_FILE:
+        return {"file_id": "file_1"}
     return {"metadata": {}, "role": "user", "content": "hello", "tool_outputs": []}
 
 
@@ -49,6 +58,40 @@ def _seen(answer: httpx.Response) -> tuple[int, bytes, list[tuple[str, str]]]:
     varying = {"x-request-id", "date"}
     headers = [(k, v) for k, v in answer.headers.multi_items() if k not in varying]
     return answer.status_code, answer.content, headers
+
+
+async def _project_objects(street: Street, team: str) -> dict[str, str]:
+    """Make one object of each kind that a project has and return their ids."""
+
+    async def made(path: str, body: Any) -> Any:
+        return await street.made(path, body, team=team, surface="project")
+
+    uploaded = await street.clients[team].post(
+        "/api/projects/books/files?api-version=v1",
+        data={"purpose": "assistants"},
+        files={"file": ("table.csv", b"a,b\n1,2\n", "text/csv")},
+    )
+    said = [{"role": "user", "content": "hello"}]
+    thread = (await made("/threads", {"messages": said}))["id"]
+    assistant = (await made("/assistants", {"model": "gpt-4o"}))["id"]
+    message = await street.project("GET", f"/threads/{thread}/messages", team=team)
+    return {
+        "project": "books",
+        "thread": thread,
+        "assistant": assistant,
+        "run": (await made(f"/threads/{thread}/runs", {"assistant_id": assistant}))["id"],
+        "message": message.json()["data"][0]["id"],
+        "step": "step_1",
+        "file": uploaded.json()["id"],
+        "vector_store": (await made("/vector_stores", {"name": "x"}))["id"],
+        "file_batch": "vsfb_1",
+    }
+
+
+async def _objects_for(street: Street, team: str, surface: Surface) -> dict[str, str]:
+    if surface is Surface.FOUNDRY:
+        return await _project_objects(street, team)
+    return await _objects(street, team)
 
 
 async def _objects(street: Street, team: str) -> dict[str, str]:
@@ -59,7 +102,14 @@ async def _objects(street: Street, team: str) -> dict[str, str]:
     container = await street.made("/containers", {"name": "x"}, team=team, surface="v1")
     body = {"model": "gpt-4o", "input": "hello"}
     response = await street.made("/responses", body, team=team, surface="v1")
+    said = {"items": [{"type": "message", "role": "user", "content": "hello"}]}
+    conversation = await street.made("/conversations", said, team=team, surface="v1")
+    store = await street.made("/vector_stores", {"name": "x"}, team=team)
     return {
+        "conversation": conversation["id"],
+        "item": "msg_1",
+        "vector_store": store["id"],
+        "file_batch": "vsfb_1",
         "thread": thread,
         "assistant": assistant,
         "run": run.rpartition("/")[2],
@@ -74,6 +124,14 @@ async def _objects(street: Street, team: str) -> dict[str, str]:
 
 async def _deleted(street: Street, ids: dict[str, str], team: str) -> None:
     await street.settled()
+    if "project" in ids:
+        names = ("thread", "assistant", "file", "vector_store")
+        for path in (f"/{name}s/{ids[name]}" for name in names):
+            assert (await street.project("DELETE", path, team=team)).status_code == 200
+        await street.settled()
+        return
+    for path in (f"/vector_stores/{ids['vector_store']}", f"/conversations/{ids['conversation']}"):
+        assert (await street.v1("DELETE", path, team=team)).status_code == 200
     for path in (f"/threads/{ids['thread']}", f"/assistants/{ids['assistant']}"):
         assert (await street.dated("DELETE", path, team=team)).status_code == 200
     for path in (f"/files/{ids['file']}", f"/responses/{ids['response']}"):
@@ -83,17 +141,28 @@ async def _deleted(street: Street, ids: dict[str, str], team: str) -> None:
     await street.settled()
 
 
+@pytest.mark.parametrize("surface", [Surface.DATED, Surface.FOUNDRY])
 async def test_foreign_unknown_and_deleted_are_one_answer_to_every_operation(
-    street: Street,
+    open_street: Opener, surface: Surface
 ) -> None:
-    foreign = await _objects(street, "blue")
-    deleted = await _objects(street, "red")
+    async with open_street(policies=STORES_PERMITTED) as street:
+        await _one_answer(street, surface)
+
+
+async def _one_answer(street: Street, surface: Surface) -> None:
+    foreign = await _objects_for(street, "blue", surface)
+    deleted = await _objects_for(street, "red", surface)
     await _deleted(street, deleted, "red")
-    unknown = {name: f"{value[:-4]}zzzz" for name, value in foreign.items()}
+    unknown = {
+        name: value if name == "project" else f"{value[:-4]}zzzz" for name, value in foreign.items()
+    }
     mark = await street.mark()
 
     differing, served = [], []
-    for row in _owned_rows():
+    is_project = surface is Surface.FOUNDRY
+    rows = [row for row in _owned_rows() if (row.surface is Surface.FOUNDRY) is is_project]
+    assert len(rows) > 20
+    for row in rows:
         seen = {}
         for what, ids in (("foreign", foreign), ("unknown", unknown), ("deleted", deleted)):
             answer = await street.red.request(row.method, _target(row, ids), json=_body_of(row))
@@ -114,10 +183,21 @@ async def test_every_kind_of_owned_placeholder_is_in_the_matrix() -> None:
 
 
 @pytest.mark.parametrize("row", _owned_rows(), ids=_name)
-async def test_ones_own_object_is_served_by_every_operation(street: Street, row: Operation) -> None:
-    ids = await _objects(street, "blue")
+async def test_ones_own_object_is_served_by_every_operation(
+    open_street: Opener, row: Operation
+) -> None:
+    async with open_street(policies=STORES_PERMITTED) as street:
+        await _served(street, row)
+
+
+async def _served(street: Street, row: Operation) -> None:
+    ids = await _objects_for(street, "blue", row.surface)
     mark = await street.mark()
-    answer = await street.blue.request(row.method, _target(row, ids), json=_body_of(row))
+    body = _body_of(row)
+    for name in ("file_id", "file_ids"):
+        if body is not None and name in body:
+            body[name] = ids["file"] if name == "file_id" else [ids["file"]]
+    answer = await street.blue.request(row.method, _target(row, ids), json=body)
 
     ours = answer.headers.get("apim-request-id") is None
     deferred = row.name in ("threads.delete", "responses.delete")
@@ -141,7 +221,22 @@ def _in_bodies(ids: dict[str, str]) -> list[tuple[str, str, dict[str, Any]]]:
     item = {"role": "user", "content": [part]}
     called = {"type": "code_interpreter_call", "container_id": ids["container"], "id": "ci_1"}
     response = {"model": "gpt-4o", "input": "hello"}
+    store = ids["vector_store"]
+    search = {"file_search": {"vector_store_ids": [store]}}
+    searching = [{"type": "file_search", "vector_store_ids": [store]}]
+    talk = ids["conversation"]
     return [
+        ("v1", "/vector_stores", {"file_ids": [ids["file"]]}),
+        ("v1", "/vector_stores/{vector_store}/files", {"file_id": ids["file"]}),
+        ("v1", "/vector_stores/{vector_store}/file_batches", {"file_ids": [ids["file"]]}),
+        ("v1", "/vector_stores/{vector_store}/file_batches", {"files": [{"file_id": ids["file"]}]}),
+        ("v1", "/containers/{container}/files", {"file_id": ids["file"]}),
+        ("dated", "/assistants", {"model": "gpt-4o", "tool_resources": search}),
+        ("dated", "/threads/{thread}", {"tool_resources": search}),
+        ("v1", "/responses", response | {"tools": searching}),
+        ("v1", "/responses", response | {"conversation": talk}),
+        ("v1", "/responses", response | {"conversation": {"id": talk}}),
+        ("v1", "/conversations", {"items": [item | {"type": "message"}]}),
         ("dated", "/assistants", {"model": "gpt-4o", "tool_resources": code}),
         ("dated", "/threads", {"messages": [with_file]}),
         ("dated", "/threads", {"messages": [with_picture]}),
@@ -173,7 +268,14 @@ def _in_bodies(ids: dict[str, str]) -> list[tuple[str, str, dict[str, Any]]]:
     ]
 
 
-async def test_a_foreign_id_in_a_body_is_the_same_answer_as_an_unknown_one(street: Street) -> None:
+async def test_a_foreign_id_in_a_body_is_the_same_answer_as_an_unknown_one(
+    open_street: Opener,
+) -> None:
+    async with open_street(policies=STORES_PERMITTED) as street:
+        await _one_answer_in_bodies(street)
+
+
+async def _one_answer_in_bodies(street: Street) -> None:
     theirs = await _objects(street, "blue")
     ours = await _objects(street, "red")
     unknown = {name: f"{value[:-4]}zzzz" for name, value in theirs.items()}
@@ -183,7 +285,9 @@ async def test_a_foreign_id_in_a_body_is_the_same_answer_as_an_unknown_one(stree
         _in_bodies(theirs), _in_bodies(unknown), strict=True
     ):
         send = street.v1 if surface == "v1" else street.dated
-        path, seen = path.replace("{thread}", ours["thread"]), []
+        seen = []
+        for name in ("thread", "vector_store", "container"):
+            path = path.replace("{" + name + "}", ours[name])
         for each in (body, other):
             own = json.loads(json.dumps(each).replace("{assistant}", ours["assistant"]))
             seen.append(_seen(await send("POST", path, own, team="red")))

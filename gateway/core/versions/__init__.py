@@ -6,11 +6,19 @@ changes there are. `reading` makes a policy of a parsed `api_versions.toml`.
 """
 
 from gateway.core.versions.change import Change, Json
-from gateway.core.versions.policy import V1_VERSIONS, KnownVersion, Route, VersionPolicy, route
+from gateway.core.versions.policy import (
+    FOUNDRY_VERSIONS,
+    V1_VERSIONS,
+    KnownVersion,
+    Route,
+    VersionPolicy,
+    route,
+)
 from gateway.core.versions.reading import read_policy
 from gateway.core.versions.walk import alters_replies, downgrade, upgrade
 
 __all__ = [
+    "FOUNDRY_VERSIONS",
     "V1_VERSIONS",
     "Change",
     "Json",

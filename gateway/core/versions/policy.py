@@ -85,8 +85,18 @@ class Route:
     rewritten: bool
 
 
-def route(policy: VersionPolicy, surface: Surface, asked: str | None, operation: str) -> Route:
+def route(
+    policy: VersionPolicy,
+    surface: Surface,
+    asked: str | None,
+    operation: str,
+    *,
+    is_carried: bool = False,
+) -> Route:
     """Return how a call that names the api-version `asked` is sent; an empty one names none.
+
+    A dated call that `is_carried` to a Foundry project is walked up to the newest shape, which is
+    that of projects, and sent with their version.
 
     Raises:
         Refusal: the version is unknown, refused, or newer than a change that the version sent
@@ -105,7 +115,7 @@ def route(policy: VersionPolicy, surface: Surface, asked: str | None, operation:
         case Surface.FOUNDRY:
             return _foundry(named)
         case Surface.DATED:
-            return _dated(policy, named, operation)
+            return _dated(policy, named, operation, is_carried=is_carried)
         case _:
             assert_never(surface)
 
@@ -139,7 +149,7 @@ def _unwalked(client: str, *, sent: str | None, rewritten: bool) -> Route:
     )
 
 
-def _dated(policy: VersionPolicy, named: str | None, operation: str) -> Route:
+def _dated(policy: VersionPolicy, named: str | None, operation: str, *, is_carried: bool) -> Route:
     client = named or policy.default
     known = policy.known.get(client)
     if known is None:
@@ -148,6 +158,8 @@ def _dated(policy: VersionPolicy, named: str | None, operation: str) -> Route:
     floor = policy.floor.get(operation)
     if floor is not None and day(sent) < day(floor):
         sent = floor
+    if is_carried:
+        sent = max(policy.known, key=day)
     concerned = tuple(change for change in CHANGES if operation in change.operations)
     for change in concerned:
         if change.is_undone(client=client, sent=sent):
@@ -159,11 +171,11 @@ def _dated(policy: VersionPolicy, named: str | None, operation: str) -> Route:
             )
     return Route(
         client=client,
-        sent=sent,
+        sent=FOUNDRY_VERSIONS[0] if is_carried else sent,
         changes=tuple(change for change in concerned if change.applies(client=client, sent=sent)),
         sunset=known.sunset,
         retired=known.retired,
-        rewritten=sent != client,
+        rewritten=is_carried or sent != client,
     )
 
 
