@@ -12,9 +12,10 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from http import HTTPStatus
+from typing import Protocol
 
 METHODS = ("DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT")
 REASONS = (
@@ -38,7 +39,8 @@ class DoorLimits:
 
     `keep_alive_timeout_s` also limits how long a new connection may stay silent, and
     `unread_timeout_s` for how long nothing of a whole answer may be taken once the connection is
-    to end (over TLS: how long the rest of it may take).
+    to end (over TLS: how long the rest of it may take). A body must come at
+    `body_bytes_per_s_min` on the whole, or a caller who drips could hold his place for ever.
     """
 
     headers_max: int = 100
@@ -46,9 +48,35 @@ class DoorLimits:
     target_bytes_max: int = 8_192
     header_timeout_s: float = 20
     body_idle_timeout_s: float = 60
+    body_bytes_per_s_min: int = 512
     keep_alive_timeout_s: float = 75
     unread_timeout_s: float = 60
     connections_max: int | None = None
+
+    def body_wait_s(self, body_bytes: int, waited_s: float) -> float:
+        """Return how long the next bytes of a body may take: `body_bytes` came so far, for which we
+        have waited `waited_s` seconds in all."""
+        spare_s = self.body_idle_timeout_s + body_bytes / self.body_bytes_per_s_min - waited_s
+        return min(self.body_idle_timeout_s, max(spare_s, 0))
+
+
+class Cancellable(Protocol):
+    """Something planned that need not happen."""
+
+    def cancel(self) -> None:
+        """Let it not happen."""
+
+
+class Timers(Protocol):
+    """A clock of seconds, and what acts by it."""
+
+    def time(self) -> float:
+        """Return the seconds since some moment."""
+        ...
+
+    def plan(self, delay_s: float, act: Callable[[], None]) -> Cancellable:
+        """Do `act` in `delay_s`, unless it is cancelled."""
+        ...
 
 
 class DoorRefusal(Exception):

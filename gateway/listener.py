@@ -25,9 +25,9 @@ from typing import TYPE_CHECKING, Any
 from uvicorn.config import Config
 from uvicorn.server import ServerState
 
-from gateway.bounds import DoorLimits
+from gateway.bounds import DoorLimits, Timers
 from gateway.core.proxies import Proxies
-from gateway.visitor import LINGER_S, Planner, Terms, Visitor
+from gateway.visitor import LINGER_S, Terms, Visitor
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
@@ -46,7 +46,7 @@ class Door:
     it listens on that path instead (mode 0600); with `tls_cert` and `tls_key` it speaks TLS.
     `trusted_proxies` are addresses or networks whose `X-Forwarded-For` is believed: the client in
     the scope is then who asked them. `on_refusal` hears one of `bounds.REASONS` for every refusal.
-    `plan` is `call_later` of the running loop, unless deadlines are to pass by hand.
+    Deadlines pass by the running loop, unless `timers` lets them pass by hand.
 
     Raises:
         ValueError: one of `trusted_proxies` is neither an address nor a network.
@@ -65,11 +65,11 @@ class Door:
         uds: Path | None = None,
         trusted_proxies: Iterable[str] = (),
         on_refusal: Callable[[str], None] = lambda _: None,
-        plan: Planner | None = None,
+        timers: Timers | None = None,
     ) -> None:
         self.port = port
         self._host, self._uds, self._drain_s = host, uds, drain_s
-        self._terms = Terms(limits, Proxies(trusted_proxies), plan or _plan, on_refusal)
+        self._terms = Terms(limits, Proxies(trusted_proxies), timers or _LoopTimers(), on_refusal)
         self._config = Config(
             app,
             interface="asgi3",
@@ -149,8 +149,14 @@ class Door:
         self._date_timer = asyncio.get_running_loop().call_later(1, self._tell_date)
 
 
-def _plan(delay_s: float, act: Callable[[], None]) -> asyncio.TimerHandle:
-    return asyncio.get_running_loop().call_later(delay_s, act)
+class _LoopTimers:
+    """The running loop's own clock and deadlines."""
+
+    def time(self) -> float:
+        return asyncio.get_running_loop().time()
+
+    def plan(self, delay_s: float, act: Callable[[], None]) -> asyncio.TimerHandle:
+        return asyncio.get_running_loop().call_later(delay_s, act)
 
 
 def _bind_unix(path: Path) -> socket.socket:

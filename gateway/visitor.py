@@ -13,7 +13,7 @@ import asyncio
 import urllib.parse
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import httptools
 from uvicorn.config import Config
@@ -23,8 +23,10 @@ from uvicorn.server import ServerState
 
 from gateway.bounds import (
     METHODS,
+    Cancellable,
     DoorLimits,
     DoorRefusal,
+    Timers,
     faults,
     malformed,
     too_late,
@@ -46,27 +48,17 @@ FRAMING_BYTES_PER_BODY_BYTE_MAX = 8
 REQUEST_LINE_BYTES = 64
 
 
-class Cancellable(Protocol):
-    """Something planned that need not happen."""
-
-    def cancel(self) -> None:
-        """Let it not happen."""
-
-
-Planner = Callable[[float, Callable[[], None]], Cancellable]
-
-
 @dataclass(frozen=True, slots=True)
 class Terms:
     """The terms on which a door lets anybody in.
 
-    `plan` does something after so many seconds and returns what cancels it; `on_refusal` hears
-    the reason of every refusal, `gone` is set whenever a visitor has left.
+    Deadlines pass by `timers`; `on_refusal` hears the reason of every refusal, `gone` is set
+    whenever a visitor has left.
     """
 
     limits: DoorLimits
     proxies: Proxies
-    plan: Planner
+    timers: Timers
     on_refusal: Callable[[str], None]
     gone: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -93,6 +85,7 @@ class _Exchange(ClosingCycle):
             on_response=visitor.on_response_complete,
         )
         self.visitor = visitor
+        self._waited_s = 0.0
 
     async def run_asgi(self, app: ASGIApp) -> None:  # type: ignore[override]
         try:
@@ -104,13 +97,19 @@ class _Exchange(ClosingCycle):
     async def receive(self) -> ASGIReceiveEvent:
         if not self.more_body or self.message_event.is_set():
             return await super().receive()
-        limit_s = self.visitor.limits.body_idle_timeout_s
-        late = too_late(f"no byte of the body came for `{limit_s:g}` s")
-        timer = self.visitor.terms.plan(limit_s, lambda: self.visitor.refuse(late))
+        visitor, limits = self.visitor, self.visitor.limits
+        limit_s = limits.body_wait_s(visitor.body_bytes, self._waited_s)
+        late = too_late(
+            f"no byte of the body came for `{limits.body_idle_timeout_s:g}` s, or on the whole "
+            f"fewer than `{limits.body_bytes_per_s_min}` a second"
+        )
+        timers = visitor.terms.timers
+        timer, began = timers.plan(limit_s, lambda: visitor.refuse(late)), timers.time()
         try:
             return await super().receive()
         finally:
             timer.cancel()
+            self._waited_s += timers.time() - began
 
     async def send(self, message: ASGISendEvent) -> None:
         if not self.response_started and self.more_body:
@@ -134,7 +133,7 @@ class Visitor(uvicorn_http.HttpToolsProtocol):
         self.url = self._held = self._first_byte = b""
         self._discarded_bytes = 0
         self._head_bytes = self._header_bytes = 0
-        self._body_wire_bytes = self._body_bytes = 0
+        self._body_wire_bytes = self.body_bytes = 0
 
     @property
     def is_busy(self) -> bool:
@@ -235,7 +234,7 @@ class Visitor(uvicorn_http.HttpToolsProtocol):
             if self._head_bytes > self.limits.header_bytes_max + overhead_bytes:
                 raise too_many_headers(self.limits)
         elif self._body_wire_bytes > (
-            FRAMING_BYTES_MAX + (1 + FRAMING_BYTES_PER_BODY_BYTE_MAX) * self._body_bytes
+            FRAMING_BYTES_MAX + (1 + FRAMING_BYTES_PER_BODY_BYTE_MAX) * self.body_bytes
         ):
             raise malformed("the body consists mostly of chunk framing")
 
@@ -245,7 +244,7 @@ class Visitor(uvicorn_http.HttpToolsProtocol):
         if self.is_busy:
             raise malformed("a second request came before the first was answered")
         super().on_message_begin()
-        self._header_bytes = self._body_wire_bytes = self._body_bytes = 0
+        self._header_bytes = self._body_wire_bytes = self.body_bytes = 0
 
     def on_url(self, url: bytes) -> None:
         if self._is_retelling:
@@ -303,7 +302,7 @@ class Visitor(uvicorn_http.HttpToolsProtocol):
         return self.client if address == self.client[0] else (address, 0)
 
     def on_body(self, body: bytes) -> None:
-        self._body_bytes += len(body)
+        self.body_bytes += len(body)
         super().on_body(body)
 
     def on_message_complete(self) -> None:
@@ -382,4 +381,4 @@ class Visitor(uvicorn_http.HttpToolsProtocol):
         """Do `act` after `delay_s` instead of what was planned; None plans nothing."""
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = None if delay_s is None else self.terms.plan(delay_s, act)
+        self._timer = None if delay_s is None else self.terms.timers.plan(delay_s, act)

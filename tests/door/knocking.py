@@ -210,7 +210,7 @@ class Planned:
 
 
 class HandTimers:
-    """Deadlines that pass only when a test says so; a door takes `plan`."""
+    """Deadlines that pass only when a test says so; a door takes them as `timers`."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -220,6 +220,10 @@ class HandTimers:
         planned = Planned(self.now + delay_s, act)
         self._planned.append(planned)
         return planned
+
+    def time(self) -> float:
+        """Return the seconds that have passed."""
+        return self.now
 
     @property
     def left(self) -> list[float]:

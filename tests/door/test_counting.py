@@ -72,7 +72,7 @@ async def test_a_deadline_that_passed_is_counted(sent: bytes) -> None:
     timers, counted = HandTimers(), list[str]()
     limits = DoorLimits(header_timeout_s=20, body_idle_timeout_s=20)
     async with (
-        opened(limits, plan=timers.plan, on_refusal=counted.append) as (door, _),
+        opened(limits, timers=timers, on_refusal=counted.append) as (door, _),
         dialled(door) as (reader, writer),
     ):
         writer.write(sent)
@@ -102,7 +102,7 @@ async def test_what_is_dropped_behind_a_good_request_is_counted() -> None:
 
 async def test_what_is_served_is_not_counted_nor_is_an_idle_end_or_an_offer() -> None:
     timers, counted = HandTimers(), list[str]()
-    async with opened(plan=timers.plan, on_refusal=counted.append) as (door, _):
+    async with opened(timers=timers, on_refusal=counted.append) as (door, _):
         await talk(door, request(close=True))
         await talk(door, request(b"/", b"Connection: Upgrade", b"Upgrade: h2c", close=True))
         async with dialled(door) as (reader, writer):

@@ -49,7 +49,7 @@ async def test_seven_hundred_who_drip_cost_a_caller_nothing_and_end_in_time(
     descriptors: None,
 ) -> None:
     timers, limits = HandTimers(), DoorLimits(header_timeout_s=20, body_idle_timeout_s=60)
-    async with opened(limits, plan=timers.plan) as (door, app):
+    async with opened(limits, timers=timers) as (door, app):
         heads = [
             await asyncio.open_connection("127.0.0.1", door.port) for _ in range(DRIPPING_HEADS)
         ]

@@ -77,7 +77,7 @@ async def test_a_reply_that_broke_off_does_not_keep_its_connection(
 ) -> None:
     caplog.set_level("CRITICAL", "uvicorn.error")
     timers = HandTimers()
-    async with serving(app, limits=LIMITS, plan=timers.plan) as door, asked(door, close=False):
+    async with serving(app, limits=LIMITS, timers=timers) as door, asked(door, close=False):
         assert owed_bytes(door) > 0
         assert timers.left == [visitor.LINGER_S]
         timers.advance(visitor.LINGER_S - 1)
@@ -88,7 +88,7 @@ async def test_a_reply_that_broke_off_does_not_keep_its_connection(
 
 async def test_the_last_answer_of_a_connection_does_not_keep_it() -> None:
     timers = HandTimers()
-    async with serving(whole, limits=LIMITS, plan=timers.plan) as door, asked(door, close=True):
+    async with serving(whole, limits=LIMITS, timers=timers) as door, asked(door, close=True):
         assert owed_bytes(door) > 0
         timers.advance(59)
         assert door.connections_open == 1
@@ -98,7 +98,7 @@ async def test_the_last_answer_of_a_connection_does_not_keep_it() -> None:
 
 async def test_an_answer_nobody_reads_does_not_keep_an_idle_connection() -> None:
     timers = HandTimers()
-    async with serving(whole, limits=LIMITS, plan=timers.plan) as door, asked(door, close=False):
+    async with serving(whole, limits=LIMITS, timers=timers) as door, asked(door, close=False):
         assert timers.left == [75]
         timers.advance(75 + 59)
         assert door.connections_open == 1
@@ -109,7 +109,7 @@ async def test_an_answer_nobody_reads_does_not_keep_an_idle_connection() -> None
 async def test_whoever_takes_a_little_now_and_then_gets_all_of_it() -> None:
     timers = HandTimers()
     async with (
-        serving(whole, limits=LIMITS, plan=timers.plan) as door,
+        serving(whole, limits=LIMITS, timers=timers) as door,
         asked(door, close=True) as caller,
     ):
         loop, seen = asyncio.get_running_loop(), b""
