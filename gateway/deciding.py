@@ -12,6 +12,7 @@ from collections.abc import Mapping
 import jiter
 
 from gateway.core.billing import Deployment
+from gateway.core.contents import check_contents
 from gateway.core.errors import Code, Refusal, not_found
 from gateway.core.inline import judge_inline
 from gateway.core.interpreter import (
@@ -29,7 +30,8 @@ from gateway.core.unmetered import check_feature, check_unmetered
 from gateway.exchange import Asked, Permit
 from gateway.house import House
 from gateway.outgoing import api_version_query
-from gateway.upstream import Reply
+from gateway.refusals import waits_of
+from gateway.upstream import MaybeSent, Reply, ReplyBroken
 
 _CHAIN_MAX = 100
 _ASSISTANT_BYTES_MAX = 4 * 1024 * 1024
@@ -87,9 +89,7 @@ def _check_body(house: House, asked: Asked, body: dict[str, object]) -> None:
     if asked.operation.body is Body.CONTAINER_FILE:
         _check_reference(body)
     asked.unmetered |= check_unmetered(body, models.unmetered)
-    for name in ("input", "items"):
-        if asked.operation.bills is Bills.RESPONSE or name == "items":
-            _check_items(name, body.get(name))
+    check_contents(asked.operation.bills, body)
 
 
 def _check_limits(bills: Bills, body: Mapping[str, object]) -> None:
@@ -118,24 +118,6 @@ def _check_reference(body: Mapping[str, object]) -> None:
             )
     if body.get("file_id") is None:
         raise Refusal(Code.MALFORMED_REQUEST, "`file_id` is missing", param="file_id")
-
-
-def _check_items(name: str, items: object) -> None:
-    for index, item in enumerate(items if isinstance(items, list) else ()):
-        if isinstance(item, Mapping) and _is_reference(item):
-            raise Refusal(
-                Code.NOT_PERMITTED,
-                "items of earlier responses cannot be named by id (rule `item-reference`); "
-                "use `previous_response_id`",
-                param=f"{name}[{index}]",
-                rule="item-reference",
-            )
-
-
-def _is_reference(item: Mapping[str, object]) -> bool:
-    """Return whether an input item stands for an earlier one; its type may be left out."""
-    kind = item.get("type")
-    return kind == "item_reference" or (kind is None and "id" in item and "role" not in item)
 
 
 def _tokens(house: House, asked: Asked, body: dict[str, object]) -> Permit:
@@ -262,15 +244,25 @@ async def _assistant(
     name = body.get("assistant_id")
     if not isinstance(name, str):
         raise Refusal(Code.MALFORMED_REQUEST, "`assistant_id` is missing", param="assistant_id")
-    reply = await house.upstream.send(
-        asked.upstream,
-        method="GET",
-        path=f"{asked.root}/assistants/{name}",
-        query=api_version_query(asked.route.sent),
-        headers=asked.headers,
-        body=None,
-    )
-    document = await reply.read(_ASSISTANT_BYTES_MAX)
+    try:
+        reply = await house.upstream.send(
+            asked.upstream,
+            method="GET",
+            path=f"{asked.root}/assistants/{name}",
+            query=api_version_query(asked.route.sent),
+            headers=asked.headers,
+            body=None,
+        )
+        document = await reply.read(_ASSISTANT_BYTES_MAX)
+    except (MaybeSent, ReplyBroken):
+        # Only a question was asked: nothing is done that could be done twice.
+        raise Refusal(
+            Code.GATEWAY_UNAVAILABLE,
+            "Azure did not answer when asked for the run's assistant, whose tools must be known "
+            "before it may run; nothing was sent; try again",
+            param="assistant_id",
+            headers=(("x-should-retry", "true"),),
+        ) from None
     if reply.status == 404:
         raise not_found()
     if reply.status != 200:
@@ -280,11 +272,6 @@ async def _assistant(
 
 def _no_assistant(reply: Reply) -> Refusal:
     """Return what is told when Azure does not tell of the assistant: whose fault it is."""
-    waits = tuple(
-        (name.decode(), value.decode("latin-1"))
-        for name, value in reply.headers
-        if name in (b"retry-after", b"retry-after-ms")
-    )
     code = Code.GATEWAY_UNAVAILABLE
     if reply.status == 429:
         code = Code.RATE_LIMIT_EXCEEDED
@@ -295,7 +282,7 @@ def _no_assistant(reply: Reply) -> Refusal:
         f"Azure answered `{reply.status}` when asked for the run's assistant, whose tools "
         "must be known before it may run; nothing was sent",
         param="assistant_id",
-        headers=waits,
+        headers=waits_of(reply.headers),
     )
 
 

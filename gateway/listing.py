@@ -2,15 +2,16 @@
 others.
 
 Azure would list everybody's. So the ids come from our registry, newest first, and each object is
-read from Azure, a few at a time; an object that is gone at Azure is left out. Envelope and
-cursors are ours.
+read from Azure, a few at a time; an object that is gone at Azure is left out, one that cannot be
+read makes the list fail. Containers are taken from Azure's own list instead, because whoever reads
+one by itself keeps it alive. Envelope and cursors are ours.
 """
 
 from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 import jiter
 import orjson
@@ -18,15 +19,20 @@ import orjson
 from gateway.answer import Answer
 from gateway.core import versions
 from gateway.core.errors import Code, Refusal, not_found
+from gateway.core.model import ObjectKind
+from gateway.core.target import render_query
 from gateway.exchange import Asked
 from gateway.house import House
-from gateway.outgoing import api_version_query, path_of
+from gateway.outgoing import path_of
+from gateway.refusals import waits_of
+from gateway.upstream import MaybeSent, Reply, ReplyBroken
 
 _PAGE_DEFAULT, _PAGE_MAX = 20, 100
 _LIMIT = re.compile(r"[0-9]{1,3}")
 _FILTERS = ("purpose", "name")
 _AT_ONCE = 4
 _READS_MAX = 400
+_CONTAINER_PAGES_MAX = 50
 _OBJECT_BYTES_MAX = 4 * 1024 * 1024
 
 
@@ -45,7 +51,17 @@ async def list_own(house: House, asked: Asked, answer: Answer) -> None:
     owned = await house.store.owned(upstream=asked.upstream, kind=kind, team=asked.caller.team)
     ids = _between([name for name, _ in owned], query)
     nearest = ids[-limit:] if "before" in query else ids
-    documents, looked_at = await _fill(house, asked, nearest, limit)
+    if kind is ObjectKind.CONTAINER:
+        living = await _living_containers(house, asked)
+
+        async def look(part: Sequence[str]) -> list[dict[str, object] | None]:
+            return [living.get(name) for name in part]
+    else:
+
+        async def look(part: Sequence[str]) -> list[dict[str, object] | None]:
+            return await _read(house, asked, part)
+
+    documents, looked_at = await _fill(asked, nearest, limit, look)
     shown = [versions.downgrade(asked.route, asked.operation.name, each) for each in documents]
     envelope = {
         "object": "list",
@@ -77,7 +93,10 @@ def _place(ids: Sequence[str], cursor: str) -> int:
 
 
 async def _fill(
-    house: House, asked: Asked, ids: Sequence[str], limit: int
+    asked: Asked,
+    ids: Sequence[str],
+    limit: int,
+    look: Callable[[Sequence[str]], Awaitable[list[dict[str, object] | None]]],
 ) -> tuple[list[dict[str, object]], int]:
     """Return up to `limit` objects that are there and wanted, and how many ids that took.
 
@@ -92,7 +111,7 @@ async def _fill(
         looked_at += len(part)
         found += [
             document
-            for document in await _read(house, asked, part)
+            for document in await look(part)
             if document is not None and all(document.get(name) == value for name, value in filters)
         ]
     return found, looked_at
@@ -109,26 +128,72 @@ def _limit(text: str | None) -> int:
 
 
 async def _read(house: House, asked: Asked, ids: Sequence[str]) -> list[dict[str, object] | None]:
+    """Return each object, None for one that Azure does not have any more.
+
+    Raises:
+        Refusal: Azure did not answer for one of them. A list that leaves out what could not be
+            read would lie to whoever goes by it.
+    """
     gate = asyncio.Semaphore(_AT_ONCE)
     base = path_of(asked)
 
     async def one(name: str) -> dict[str, object] | None:
         async with gate:
-            reply = await house.upstream.send(
-                asked.upstream,
-                method="GET",
-                path=f"{base}/{name}",
-                query=api_version_query(asked.route.sent),
-                headers=asked.headers,
-                body=None,
-            )
-            body = await reply.read(_OBJECT_BYTES_MAX)
-        if reply.status != 200:
-            return None
-        try:
-            document = jiter.from_json(body)
-        except ValueError:
-            return None
-        return document if isinstance(document, dict) else None
+            return await _ask(house, asked, f"{base}/{name}", ())
 
     return await asyncio.gather(*(one(name) for name in ids))
+
+
+async def _living_containers(house: House, asked: Asked) -> Mapping[str, dict[str, object]]:
+    """Return Azure's own list of containers by id: to read one by itself would keep it alive."""
+    known: dict[str, dict[str, object]] = {}
+    after: tuple[tuple[str, str], ...] = ()
+    for _ in range(_CONTAINER_PAGES_MAX):
+        page = await _ask(house, asked, path_of(asked), (("limit", str(_PAGE_MAX)), *after))
+        data = page.get("data") if page is not None else None
+        rows = [row for row in data if isinstance(row, dict)] if isinstance(data, list) else []
+        known.update((str(row.get("id")), row) for row in rows)
+        if page is None or page.get("has_more") is not True or not rows:
+            break
+        after = (("after", str(rows[-1].get("id"))),)
+    return known
+
+
+async def _ask(
+    house: House, asked: Asked, path: str, pairs: tuple[tuple[str, str], ...]
+) -> dict[str, object] | None:
+    if asked.route.sent is not None:
+        pairs = (*pairs, ("api-version", asked.route.sent))
+    try:
+        reply = await house.upstream.send(
+            asked.upstream,
+            method="GET",
+            path=path,
+            query=render_query(pairs),
+            headers=asked.headers,
+            body=None,
+        )
+        body = await reply.read(_OBJECT_BYTES_MAX)
+    except (MaybeSent, ReplyBroken):
+        raise _unanswered(None) from None
+    if reply.status == 404:
+        return None
+    if reply.status != 200:
+        raise _unanswered(reply)
+    try:
+        document = jiter.from_json(body)
+    except ValueError:
+        raise _unanswered(None) from None
+    if not isinstance(document, dict):
+        raise _unanswered(None)
+    return document
+
+
+def _unanswered(reply: Reply | None) -> Refusal:
+    status = reply.status if reply is not None else 0
+    said = f"answered `{status}`" if status else "did not answer"
+    return Refusal(
+        Code.RATE_LIMIT_EXCEEDED if status == 429 else Code.UPSTREAM_UNREACHABLE,
+        f"Azure {said} when asked for an object of the list, so the list cannot be told; try again",
+        headers=waits_of(reply.headers) if reply is not None else (),
+    )

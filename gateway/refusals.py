@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -47,6 +48,15 @@ def unanswered(*, is_promised: bool, method: str) -> Refused:
 
 # Source: azure-core 1.3x, `RetryPolicy`: a POST is repeated after these whatever the headers say.
 _REPEATED_BY_AZURE_CORE = (500, 503, 504)
+
+
+def waits_of(headers: Iterable[tuple[bytes, bytes]]) -> tuple[tuple[str, str], ...]:
+    """Return how long Azure wants to be left alone, as headers of a refusal."""
+    return tuple(
+        (name.decode("ascii"), value.decode("latin-1"))
+        for name, value in headers
+        if name in (b"retry-after", b"retry-after-ms")
+    )
 
 
 def for_azure_core(refused: Refused) -> Refused:

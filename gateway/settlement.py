@@ -46,8 +46,10 @@ _log = logging.getLogger("gateway.settlement")
 _BATCH = 64
 _AT_ONCE = 8
 _READ_TIMEOUT_S = 30
-# What Azure does not let us read for a day is not going to be read.
+# What has not come to an end for a day of looking is not going to: no run and no response lasts so
+# long. A gateway that was down for a day has not looked yet.
 _UNREADABLE_AFTER: Micros = 86_400 * SECOND
+_LOOKS_MIN = 20
 _REPLY_BYTES_MAX = 32 * 1024 * 1024
 _STEP_PAGES_MAX = 100
 _LOOK_EVERY_MAX: Micros = 15 * SECOND
@@ -135,8 +137,6 @@ class Settlement:
                 booking = await self._found_out(intent)
         except Unreadable:
             booking = self._later(intent)
-            if self._clock.now() - intent.at > _UNREADABLE_AFTER and not _is_deletion(intent):
-                booking = lost(self._booking(intent, None), intent, "not_readable", _GONE)
         except Exception:
             # One intent that cannot be settled must not keep the others waiting.
             _log.exception("settling failed (request %s)", intent.id)
@@ -162,7 +162,7 @@ class Settlement:
             return lost(self._booking(intent, None), intent, "thread_unknown", _GONE)
         if intent.run is None:
             return await self._find_run(intent, intent.thread)
-        path = f"{self._root_of(intent.origin)}/threads/{intent.thread}/runs/{intent.run}"
+        path = f"{self._root(intent)}/threads/{intent.thread}/runs/{intent.run}"
         document = await self._read(intent, path)
         if document is None:
             return lost(self._booking(intent, None), intent, "run_gone", _GONE)
@@ -213,7 +213,7 @@ class Settlement:
 
     async def _find_run(self, intent: Intent, thread: str) -> Booking:
         """Find the run whose creation was never acknowledged: one that no intent knows."""
-        path = f"{self._root_of(intent.origin)}/threads/{thread}/runs"
+        path = f"{self._root(intent)}/threads/{thread}/runs"
         page = await self._read(intent, path, "limit=100&order=desc")
         if page is None:
             return lost(self._booking(intent, None), intent, "thread_gone", _GONE)
@@ -242,7 +242,7 @@ class Settlement:
     # responses
 
     async def _response(self, intent: Intent, name: str) -> Booking:
-        document = await self._read(intent, f"{self._root_of(intent.origin)}/responses/{name}")
+        document = await self._read(intent, f"{self._root(intent)}/responses/{name}")
         if document is None:
             return lost(self._booking(intent, None), intent, "response_gone", _GONE)
         ear = Ear()
@@ -272,7 +272,7 @@ class Settlement:
         if any(other.id != intent.id and not _is_deletion(other) for other in others):
             return self._later(intent)
         what = f"threads/{intent.thread}" if intent.thread else f"responses/{intent.response}"
-        status, _ = await self._ask(intent, "DELETE", f"{self._root_of(intent.origin)}/{what}")
+        status, _ = await self._ask(intent, "DELETE", f"{self._root(intent)}/{what}")
         if status < 300 or status == 404:
             return self._booking(intent, Outcome(IntentState.SETTLED, status=status))
         return self._later(intent)
@@ -316,6 +316,15 @@ class Settlement:
                 return reply.status, await reply.read(_REPLY_BYTES_MAX)
         except (NotSent, MaybeSent, ReplyBroken, TimeoutError):
             raise Unreadable from None
+        except KeyError:
+            # The upstream is not configured any more.
+            raise Unreadable from None
+
+    def _root(self, intent: Intent) -> str:
+        try:
+            return self._root_of(intent.origin)
+        except LookupError:
+            raise Unreadable from None
 
     def _version(self, surface: Surface) -> str | None:
         match surface:
@@ -340,6 +349,13 @@ class Settlement:
         return Booking(at=self._clock.now(), terms=terms, intent=intent.id, outcome=outcome)
 
     def _later(self, intent: Intent) -> Booking:
+        """Return that it is looked at again, or, after a day of nothing but that, how it ends."""
+        is_old = self._clock.now() - intent.at > _UNREADABLE_AFTER
+        if is_old and intent.looks >= _LOOKS_MIN:
+            _log.warning("no end could be read within a day (request %s)", intent.id)
+            if _is_deletion(intent):
+                return self._booking(intent, Outcome(IntentState.VOID))
+            return lost(self._booking(intent, None), intent, "not_readable", _GONE)
         wait = min(_LOOK_EVERY_MAX, SECOND << min(intent.looks, 8))
         return self._booking(intent, Outcome(intent.state, self._clock.now() + wait))
 

@@ -140,16 +140,43 @@ async def test_what_azure_does_not_let_us_read_for_a_day_is_booked_as_an_estimat
 ) -> None:
     bench.answer = lambda _: httpx.Response(403, json={"error": {"code": "403"}})
     await bench.awaited(0)
-    await bench.settlement.settle_due()
+    for _ in range(20):
+        await bench.settlement.settle_due()
+        bench.clock.at += 15 * SECOND
     assert await bench.state(0) is IntentState.AWAITING
 
-    bench.clock.at += 86_400 * SECOND + SECOND
+    bench.clock.at += 86_400 * SECOND
     await bench.settlement.settle_due()
     assert await bench.state(0) is IntentState.SETTLED
     lines = [row.posting.charge async for row in bench.store.ledger()]
     assert [(line.quantity, line.confidence, line.reason) for line in lines] == [
         (100, "estimated", "not_readable")
     ]
+
+
+async def test_a_gateway_that_was_down_for_days_looks_before_it_gives_up(bench: Bench) -> None:
+    await bench.awaited(0)
+    bench.clock.at += 3 * 86_400 * SECOND
+    for _ in range(19):
+        await bench.settlement.settle_due()
+        assert await bench.state(0) is IntentState.AWAITING
+        bench.clock.at += 15 * SECOND
+
+
+async def test_work_of_an_upstream_that_is_gone_from_the_settings_ends_as_an_estimate(
+    bench: Bench,
+) -> None:
+    def gone(_: object) -> str:
+        raise LookupError("no such project")
+
+    bench.settlement._root_of = gone
+    await bench.awaited(0)
+    for _ in range(20):
+        await bench.settlement.settle_due()
+        bench.clock.at += 15 * SECOND
+    bench.clock.at += 86_400 * SECOND
+    await bench.settlement.settle_due()
+    assert await bench.state(0) is IntentState.SETTLED
 
 
 async def test_two_lost_creations_in_one_thread_do_not_find_the_same_run(bench: Bench) -> None:

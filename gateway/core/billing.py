@@ -151,6 +151,8 @@ def _run(
 ) -> Booking:
     run = next(iter(ear.runs.values()), None)
     if run is None:
+        # Its thread may have been heard of all the same; then the run can be found there.
+        booking = replace(booking, thread=_heard_thread(ear))
         if ending.status < 400 or was_perhaps_processed(ending.status):
             look = Outcome(IntentState.UNKNOWN, booking.at + UNKNOWN_LOOK_AFTER, ending.status)
             return replace(booking, outcome=look)
@@ -163,6 +165,10 @@ def _run(
         return replace(booking, outcome=settled, charges=charges)
     look_at = booking.at if run.has_ended else booking.at + SECOND
     return replace(booking, outcome=Outcome(IntentState.AWAITING, look_at, ending.status))
+
+
+def _heard_thread(ear: Ear) -> str | None:
+    return next((name for kind, name in ear.objects if kind is ObjectKind.THREAD), None)
 
 
 def _response(

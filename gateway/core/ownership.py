@@ -46,6 +46,7 @@ _UNREGISTERED = frozenset({"data_source", "data_sources"})
 # `Tools` would be honoured by them and overlooked here.
 _NAME = re.compile(r"[a-z0-9_.$-]{1,128}")
 _CONTAINER_FILE = re.compile(r"cfile_[A-Za-z0-9]{1,120}")
+_CITATION = "container_file_citation"
 _DEPTH_MAX = 64
 _ID_CHARS_MAX = 256
 
@@ -120,9 +121,12 @@ def _walk(node: object, where: str, depth: int) -> Iterator[Reference]:
 
 def _is_inside(node: Mapping[str, object], key: str, value: object) -> bool:
     """Return whether a file is one inside the container named beside it, whose owner answers."""
+    container = node.get("container_id")
     return (
         key == "file_id"
-        and "container_id" in node
+        and node.get("type") == _CITATION
+        and isinstance(container, str)
+        and container != ""
         and isinstance(value, str)
         and _CONTAINER_FILE.fullmatch(value) is not None
     )

@@ -21,7 +21,7 @@ FILE_SEARCH = "file_search"
 FEATURES = frozenset({FILE_SEARCH})
 """What an organisation may decide to allow although nobody here meters it."""
 
-_FEATURES = ("data_sources", "web_search_options", "service_tier")
+_FEATURES = ("data_sources", "web_search_options", "service_tier", "audio", "enhancements")
 _ORDINARY_TIERS = ("auto", "default")
 
 
@@ -47,6 +47,8 @@ def check_unmetered(body: Mapping[str, object], permitted: Collection[str]) -> f
     Raises:
         Refusal: it turns on another one; the message names where.
     """
+    if body.get("modalities") not in (None, ["text"]):
+        raise _refused("modalities")
     for name in _FEATURES:
         if body.get(name) and body[name] not in _ORDINARY_TIERS:
             raise _refused(name)

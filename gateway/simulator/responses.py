@@ -93,6 +93,9 @@ def list_input_items(sim: Simulator, call: Call) -> Reply:
 
 
 def _respond(sim: Simulator, body: Json, model: str, items: list[Json], script: Script) -> Reply:
+    named = body.get("conversation")
+    # It may be deleted while the response is at work, which then ends all the same.
+    conversation = find_conversation(sim, named) if named is not None else None
     plan = _plan_of(sim, body, items, script)
     container = container_for(sim, body, items)
     begun = make_response(sim, body, model)
@@ -107,8 +110,7 @@ def _respond(sim: Simulator, body: Json, model: str, items: list[Json], script: 
 
     def finish() -> None:
         sim.invoice.charge(model, plan.usage)
-        if body.get("conversation") is not None:
-            conversation = find_conversation(sim, body["conversation"])
+        if conversation is not None:
             add_items(conversation, [*items, *output])
 
     if body.get("background"):
