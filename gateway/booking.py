@@ -82,6 +82,10 @@ class Bookkeeper:
         """Write a booking made elsewhere; returns once it is durable or on the shelf."""
         await self._write(booking, by=by)
 
+    def lost_creation(self, intent: Intent) -> None:
+        """Count an object that may have been made and that nobody can name."""
+        self._telemetry.lost_creation(team=intent.origin.team, operation=intent.operation)
+
     async def _overheard(self, hold: Hold, ear: Ear, at: Micros) -> None:
         """Write what an unbilled call (a poll, a list) said about work that is billed."""
         asked = hold.asked

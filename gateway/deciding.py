@@ -29,7 +29,7 @@ from gateway.core.unmetered import check_feature, check_unmetered
 from gateway.exchange import Asked, Permit
 from gateway.house import House
 from gateway.outgoing import api_version_query
-from gateway.upstream import Reply
+from gateway.upstream import MaybeSent, NotSent, Reply, ReplyBroken
 
 _CHAIN_MAX = 100
 _ASSISTANT_BYTES_MAX = 4 * 1024 * 1024
@@ -262,15 +262,19 @@ async def _assistant(
     name = body.get("assistant_id")
     if not isinstance(name, str):
         raise Refusal(Code.MALFORMED_REQUEST, "`assistant_id` is missing", param="assistant_id")
-    reply = await house.upstream.send(
-        asked.upstream,
-        method="GET",
-        path=f"{asked.root}/assistants/{name}",
-        query=api_version_query(asked.route.sent),
-        headers=asked.headers,
-        body=None,
-    )
-    document = await reply.read(_ASSISTANT_BYTES_MAX)
+    try:
+        reply = await house.upstream.send(
+            asked.upstream,
+            method="GET",
+            path=f"{asked.root}/assistants/{name}",
+            query=api_version_query(asked.route.sent),
+            headers=asked.headers,
+            body=None,
+        )
+        document = await reply.read(_ASSISTANT_BYTES_MAX)
+    except (MaybeSent, ReplyBroken):
+        # Only the question was asked: the caller must not be told that his run may have begun.
+        raise NotSent("the run's assistant could not be read") from None
     if reply.status == 404:
         raise not_found()
     if reply.status != 200:
