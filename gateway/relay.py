@@ -237,7 +237,11 @@ class Street:
             previous=_previous(asked),
         )
         wanted = _claims(house.rules.policies.spend, quote)
-        refused = await house.store.reserve(intent, wanted)
+        try:
+            refused = await house.store.reserve(intent, wanted)
+        except StoreUnavailable:
+            house.bookkeeper.doubt(intent.id)
+            raise
         if refused is None:
             return Hold(quote, intent)
         ends = window_end(refused.claim.balance.period, asked.at)
