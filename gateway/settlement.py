@@ -96,10 +96,13 @@ class Settlement:
 
     async def run(self) -> None:
         """Settle for as long as the gateway runs; until cancelled."""
-        await self._adopt_orphans()
+        has_adopted = False
         while True:
             self._news.clear()
             try:
+                if not has_adopted:
+                    await self._adopt_orphans()
+                has_adopted = True
                 await self.settle_due()
             except StoreUnavailable as fault:
                 _log.warning("the settlement waits for the store: %s", fault)

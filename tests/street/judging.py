@@ -10,7 +10,6 @@ from __future__ import annotations
 import sqlite3
 from collections import Counter, defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 from gateway.core.ledger import balances_of
 from gateway.core.model import Confidence, Meter
@@ -52,14 +51,6 @@ UNKNOWABLE: dict[str, tuple[frozenset[str], str]] = {
 HIDDEN = "automatic container, not shown"
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """What was found: jobs whose cost stands as an estimate, and how often each cell was played."""
-
-    estimated: frozenset[int]
-    coverage: Counter[tuple[str, str]]
-
-
 def may_be_estimated(job: Job) -> bool:
     """Return whether a fault has made the outcome of the job, or of a try at it, unknowable."""
     if job.collateral:
@@ -84,8 +75,8 @@ class Judge:
             self._facts[row.posting.charge.fact].append(row)
         self.invoice = self.sim.invoice.as_json()
 
-    def judge(self, aimed: Aimed, worked: frozenset[str]) -> Verdict:
-        """Compare, and return what is only guessed. `worked` are the jobs Azure carried out."""
+    def judge(self, aimed: Aimed, worked: frozenset[str]) -> frozenset[int]:
+        """Compare, and return the jobs whose cost is guessed; `worked` are those Azure did."""
         self._nothing_is_held()
         self._nothing_is_posted_twice()
         self._balances_are_sums()
@@ -97,8 +88,7 @@ class Judge:
         self._money()
         planned = {job.name: job.mishap.kind for job in self.jobs.values() if job.mishap}
         assert aimed.caught == planned
-        coverage = Counter((job.fault, job.operation) for job in self.jobs.values() if job.mishap)
-        return Verdict(frozenset(estimated), coverage)
+        return frozenset(estimated)
 
     # the ledger alone
 

@@ -79,13 +79,15 @@ async def test_after_every_fault_the_ledger_equals_the_invoice_or_says_that_it_g
         rows = await street.journal()
         worked = frozenset(_name(row) for row in rows if row["worked"] and row["method"] == "POST")
         jobs = [job for epoch in epochs for job in (*epoch.first, *epoch.second)]
-        verdict = Judge(street, players.played, await street.ledger()).judge(players.aimed, worked)
+        judge = Judge(street, players.played, await street.ledger())
+        guessed = judge.judge(players.aimed, worked)
 
         for epoch in epochs:
             assert _times_met(street, epoch) >= EDGE_PAIRS, (epoch.kind, epoch.apart_s)
-        assert not [said for status, said in players.statuses if status == 500 and b"gw-" in said]
-        unknowable = {job.number for job in jobs if may_be_estimated(job)}
-        assert verdict.estimated <= unknowable
+        assert not [said for _, said in players.statuses if b"the gateway failed" in said]
+        # One fault may end the connection of somebody else too; that stays rare.
+        assert sum(job.collateral for job in jobs) <= len(jobs) // 20
+        assert guessed <= {job.number for job in jobs if may_be_estimated(job)}
 
 
 def _name(row: dict[str, object]) -> str:

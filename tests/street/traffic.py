@@ -178,7 +178,7 @@ def _jobs(dice: random.Random) -> Iterator[Job]:
     ):
         variants = FAULTS[fault]
         job = _job(dice, number, operation, is_streamed=time % 2 == 0)
-        job.fault, job.mishap = fault, variants[time % len(variants)]
+        job.fault, job.mishap = fault, variants[(time // 2) % len(variants)]
         yield job
 
 
