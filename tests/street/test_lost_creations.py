@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
+from gateway.core.model import ObjectId, ObjectKind
+from tests.hostile_server import Caller, serve
 from tests.street.evidence import intents_on_disk
-from tests.street.living import Street
+from tests.street.living import VERSION, Street, living
 
 pytestmark = pytest.mark.anyio
 
@@ -86,6 +90,39 @@ async def test_a_run_whose_assistant_could_not_be_read_was_not_sent_and_may_be_s
     assert [row["method"] for row in await street.journal(mark)] == ["GET"]
     assert (await street.dated("POST", f"/threads/{thread}/runs", body)).status_code == 200
     assert (await street.agree())["session_count"] == 1
+
+
+async def test_a_document_that_came_whole_is_believed_although_its_connection_broke_after_it(
+    tmp_path: Path,
+) -> None:
+    """The first half is passed on when the second has come: whoever reads it may break it then."""
+    whole = asyncio.Event()
+    halves = b'{"id": "asst_1", "object": "assistant", ', b'"tools": [], "model": "gpt-4o"}'
+
+    async def play(caller: Caller) -> None:
+        await caller.request()
+        head = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 999\r\n\r\n"
+        await caller.send(head + halves[0])
+        await first.wait()
+        await caller.send(halves[1])
+        await whole.wait()
+        caller.close()
+
+    first = asyncio.Event()
+    async with serve(play) as server, living(tmp_path, endpoint=server.url) as street:
+        path = f"/openai/assistants?api-version={VERSION}"
+        async with street.blue.stream("POST", path, json={"model": "gpt-4o"}) as answer:
+            first.set()
+            pieces = answer.aiter_raw()
+            assert await anext(pieces) == halves[0]
+            whole.set()
+            with pytest.raises(httpx.RemoteProtocolError):
+                await anext(pieces)
+        await street.settled()
+
+        assert intents_on_disk(street.database) == [("assistants.create", "settled")]
+        made = ObjectId("azure", ObjectKind.ASSISTANT, "asst_1")
+        assert await street.gateway.house.store.owners([made]) == {made: "blue"}
 
 
 async def test_a_stream_that_broke_after_its_thread_leads_to_the_run(street: Street) -> None:
