@@ -42,7 +42,7 @@ UNKNOWABLE: dict[str, tuple[frozenset[str], str]] = {
         "half an answer names nothing; the stream of a response names it first of all",
     ),
     "informational": (frozenset(), "what comes before the head changes nothing"),
-    "framing": (ONLY_IN_THE_ANSWER, "what is framed wrongly may be cut, or is not handed on at all"),
+    "framing": (ONLY_IN_THE_ANSWER, "what is framed wrongly may be cut, or not handed on at all"),
     "gzip": (ONLY_IN_THE_ANSWER, "a meter does not unpack what nobody asked to be packed"),
     "huge header": (ONLY_IN_THE_ANSWER, "a head of that size is not read"),
     "extra": (frozenset(), "what follows an answer does not belong to it"),
