@@ -2,7 +2,7 @@
 plane.
 
     GET /health/live    204 as long as the process answers
-    GET /health/ready   204 when requests can be decided: the ledger answers
+    GET /health/ready   204 when requests can be decided: the ledger answers and can be written
     GET /metrics        Prometheus text; with a scrape token, only to who shows it
 """
 
@@ -30,8 +30,10 @@ def admin_app(house: House, scrape_token: str | None) -> Starlette:
     async def ready(_: Request) -> Response:
         try:
             await house.store.unsettled()
+            await house.store.probe()
         except StoreUnavailable:
-            return PlainTextResponse("the ledger does not answer\n", status_code=503)
+            told = "the ledger does not answer, or cannot be written\n"
+            return PlainTextResponse(told, status_code=503)
         return Response(status_code=204)
 
     async def metrics(request: Request) -> Response:

@@ -11,6 +11,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 
 from gateway.core.billing import Ending, Rates, book_reply, call_of, owned_objects, run_charges
@@ -43,6 +44,7 @@ class Bookkeeper:
         self._rates = rates
         self._wake = wake
         self._shelf: deque[Booking] = deque()
+        self._doubtful: dict[str, None] = {}
 
     @property
     def shelved(self) -> int:
@@ -81,6 +83,10 @@ class Bookkeeper:
     async def write(self, booking: Booking, *, by: str) -> None:
         """Write a booking made elsewhere; returns once it is durable or on the shelf."""
         await self._write(booking, by=by)
+
+    def lost_creation(self, intent: Intent) -> None:
+        """Count an object that may have been made and that nobody can name."""
+        self._telemetry.lost_creation(team=intent.origin.team, operation=intent.operation)
 
     async def _overheard(self, hold: Hold, ear: Ear, at: Micros) -> None:
         """Write what an unbilled call (a poll, a list) said about work that is billed."""
@@ -171,8 +177,25 @@ class Bookkeeper:
                 confidence=charge.confidence,
             )
 
+    def doubt(self, intent: str) -> None:
+        """Remember a promise of which nobody knows whether it was committed; nothing was sent."""
+        if len(self._doubtful) < _SHELF_MAX:
+            self._doubtful[intent] = None
+
+    async def _void_doubtful(self) -> None:
+        """Close the promises that were committed after all; raises if the store is still away."""
+        for name in list(self._doubtful):
+            intent = await self._store.intent(name)
+            if intent is not None and not intent.state.is_closed:
+                void = Outcome(IntentState.VOID)
+                terms = self._rates().book.terms
+                await self._book(Booking(self._clock.now(), terms, intent=name, outcome=void))
+            self._doubtful.pop(name, None)
+
     async def clear_shelf(self) -> None:
         """Try once more to write what waits; stops at the first that still cannot be written."""
+        with suppress(StoreUnavailable):
+            await self._void_doubtful()
         while self._shelf:
             try:
                 await self._book(self._shelf[0])

@@ -31,7 +31,7 @@ from gateway.exchange import Asked, Permit
 from gateway.house import House
 from gateway.outgoing import api_version_query
 from gateway.refusals import waits_of
-from gateway.upstream import MaybeSent, Reply, ReplyBroken
+from gateway.upstream import MaybeSent, NotSent, Reply, ReplyBroken
 
 _CHAIN_MAX = 100
 _ASSISTANT_BYTES_MAX = 4 * 1024 * 1024
@@ -255,14 +255,8 @@ async def _assistant(
         )
         document = await reply.read(_ASSISTANT_BYTES_MAX)
     except (MaybeSent, ReplyBroken):
-        # Only a question was asked: nothing is done that could be done twice.
-        raise Refusal(
-            Code.GATEWAY_UNAVAILABLE,
-            "Azure did not answer when asked for the run's assistant, whose tools must be known "
-            "before it may run; nothing was sent; try again",
-            param="assistant_id",
-            headers=(("x-should-retry", "true"),),
-        ) from None
+        # Only the question was asked: the caller must not be told that his run may have begun.
+        raise NotSent("the run's assistant could not be read") from None
     if reply.status == 404:
         raise not_found()
     if reply.status != 200:

@@ -172,6 +172,10 @@ class Store(Protocol):
         """Return how many sessions are open at `at`, by team; a team without one is left out."""
         ...
 
+    async def probe(self) -> None:
+        """Return once something was written durably, which leaves the books as they are."""
+        ...
+
     async def close(self) -> None:
         """Finish what was begun and close; a closed store raises StoreUnavailable."""
         ...

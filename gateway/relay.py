@@ -237,7 +237,11 @@ class Street:
             previous=_previous(asked),
         )
         wanted = _claims(house.rules.policies.spend, quote)
-        refused = await house.store.reserve(intent, wanted)
+        try:
+            refused = await house.store.reserve(intent, wanted)
+        except StoreUnavailable:
+            house.bookkeeper.doubt(intent.id)
+            raise
         if refused is None:
             return Hold(quote, intent)
         ends = window_end(refused.claim.balance.period, asked.at)
@@ -300,12 +304,13 @@ class Street:
                     await answer.chunk(passed)
                 else:
                     await answer.chunk(journey.hold_back(passed))
-            if asked.operation.reply is not Reply.BYTES:
-                journey.meter.finish()
             journey.is_whole = True
         except ReplyBroken:
             telemetry = self._house.telemetry
             telemetry.upstream_fault(upstream=asked.upstream, kind="reply_broken")
+        if asked.operation.reply is not Reply.BYTES:
+            # A document that came whole says what it says, also if its connection broke after it.
+            journey.meter.finish()
         if view is not None:
             journey.hold_back(view.end(), join=True)
 

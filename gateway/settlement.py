@@ -54,7 +54,6 @@ _REPLY_BYTES_MAX = 32 * 1024 * 1024
 _STEP_PAGES_MAX = 100
 _LOOK_EVERY_MAX: Micros = 15 * SECOND
 _GIVE_UP_AFTER: Micros = 30 * SECOND
-_CLOCK_SKEW: Micros = 120 * SECOND
 _GONE = Ending(status=404, complete=False)
 
 
@@ -99,10 +98,13 @@ class Settlement:
 
     async def run(self) -> None:
         """Settle for as long as the gateway runs; until cancelled."""
-        await self._adopt_orphans()
+        has_adopted = False
         while True:
             self._news.clear()
             try:
+                if not has_adopted:
+                    await self._adopt_orphans()
+                has_adopted = True
                 await self.settle_due()
             except StoreUnavailable as fault:
                 _log.warning("the settlement waits for the store: %s", fault)
@@ -152,8 +154,20 @@ class Settlement:
         if bills is Bills.RESPONSE and intent.response is not None:
             return await self._response(intent, intent.response)
         if bills is Bills.NOTHING:
-            return self._booking(intent, Outcome(IntentState.VOID))
+            return self._lost_creation(intent)
         return lost(self._booking(intent, None), intent, "outcome_unknown", _GONE)
+
+    def _lost_creation(self, intent: Intent) -> Booking:
+        """Give up an object that may be at Azure and that nobody can name: it has no owner."""
+        origin = intent.origin
+        _log.warning(
+            "`%s` of team `%s` was never answered: what it made at `%s`, if anything, has no owner "
+            "(request %s)",
+            *(intent.operation, origin.team, origin.upstream, intent.id),
+        )
+        if self.bookkeeper is not None:
+            self.bookkeeper.lost_creation(intent)
+        return self._booking(intent, Outcome(IntentState.VOID))
 
     # runs
 
@@ -219,11 +233,8 @@ class Settlement:
             return lost(self._booking(intent, None), intent, "thread_gone", _GONE)
         ear = Ear()
         ear.hear(page)
-        candidates = [
-            run
-            for run in ear.runs.values()
-            if run.created_at >= intent.at - _CLOCK_SKEW and not await self._is_known(intent, run)
-        ]
+        # When a run was made is no evidence: our clock and Azure's may be far apart.
+        candidates = [run for run in ear.runs.values() if not await self._is_known(intent, run)]
         # Two intents may look at the same thread at once; from here on nothing is waited for.
         candidates = [run for run in candidates if run.id not in self._adopted]
         if candidates:

@@ -192,6 +192,12 @@ class Telemetry:
             "by",
             "state",
         )
+        self._lost_creations = counter(
+            "aoaigw_creations_lost_total",
+            "Objects that may be at Azure although no answer named them; they have no owner.",
+            "team",
+            "operation",
+        )
         self.unsettled = Gauge(
             "aoaigw_unsettled_intents", "Intents that are not closed.", registry=registry
         )
@@ -272,6 +278,10 @@ class Telemetry:
     def upstream_fault(self, *, upstream: str, kind: str) -> None:
         """Azure could not be reached, or a reply broke; `kind` is one of `FAULTS`."""
         self._faults.labels(upstream, kind if kind in FAULTS else OTHER).inc()
+
+    def lost_creation(self, *, team: str, operation: str) -> None:
+        """A creation was never answered: what it made, if anything, has no owner."""
+        self._lost_creations.labels(team, operation).inc()
 
     def closed(self, *, by: str, state: str) -> None:
         """An intent was closed, by the `street` or by the `settlement`."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from gateway.booking import Bookkeeper
 from gateway.core.billing import Rates
 from gateway.core.ledger import Booking, Intent, IntentState, Outcome, QuoteLine
 from gateway.core.model import SECOND, Meter, Micros, Origin, Surface
+from gateway.ports import StoreUnavailable
 from gateway.pricebook import shipped_price_book
 from gateway.settlement import Settlement
 from gateway.stores import SqliteStore, open_store
@@ -199,3 +200,28 @@ async def test_two_lost_creations_in_one_thread_do_not_find_the_same_run(bench: 
 
     found = [await bench.store.intent(f"gw-{number}") for number in range(2)]
     assert sorted(str(intent.run) for intent in found if intent) == ["None", "run_found"]
+
+
+async def test_a_store_that_is_away_at_the_start_does_not_end_the_settlement(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await bench.awaited(1)
+    bench.answer = lambda _: httpx.Response(404)
+    orphans, asked = bench.store.orphans, list[int]()
+
+    async def away_at_first() -> Sequence[Intent]:
+        asked.append(1)
+        if len(asked) < 3:
+            raise StoreUnavailable("the disk is slow today")
+        return await orphans()
+
+    async def is_settled() -> bool:
+        return await bench.state(1) is IntentState.SETTLED
+
+    monkeypatch.setattr(bench.store, "orphans", away_at_first)
+    settling = asyncio.get_running_loop().create_task(bench.settlement.run())
+    try:
+        await eventually(is_settled)
+    finally:
+        settling.cancel()
+    assert len(asked) == 3

@@ -55,6 +55,7 @@ def tell_more(telemetry: Telemetry) -> None:
     telemetry.uploaded(team="risk", verdict="permitted", rule="permitted", file_type="csv")
     telemetry.uploaded(team="risk", verdict="refused", rule="extension-not-listed", file_type=None)
     telemetry.upstream_fault(upstream="sweden", kind="maybe_sent")
+    telemetry.lost_creation(team="risk", operation="files.create")
     telemetry.closed(by="street", state="settled")
     telemetry.door_refused("websocket")
     telemetry.unmetered(team="risk", feature="file_search")

@@ -102,7 +102,7 @@ def book_reply(
     )
     match bills:
         case Bills.NOTHING:
-            return replace(booking, outcome=_closed(IntentState.SETTLED, ending))
+            return replace(booking, outcome=_creation(ear, ending, at))
         case Bills.CHAT | Bills.EMBEDDINGS:
             return _tokens(booking, intent, ear, ending, rates)
         case Bills.RUN:
@@ -117,6 +117,17 @@ def book_reply(
 
 def _closed(state: IntentState, ending: Ending) -> Outcome:
     return Outcome(state, status=ending.status)
+
+
+def _creation(ear: Ear, ending: Ending, at: Micros) -> Outcome:
+    """Return what became of a request that was promised only because it makes an object.
+
+    If it may have made one and did not say which, that is not known, and must not look settled.
+    """
+    may_exist = ending.status < 400 or was_perhaps_processed(ending.status)
+    if may_exist and not ear.objects:
+        return Outcome(IntentState.UNKNOWN, at, ending.status)
+    return _closed(IntentState.SETTLED, ending)
 
 
 def _tokens(booking: Booking, intent: Intent, ear: Ear, ending: Ending, rates: Rates) -> Booking:
@@ -151,11 +162,9 @@ def _run(
 ) -> Booking:
     run = next(iter(ear.runs.values()), None)
     if run is None:
-        # Its thread may have been heard of all the same; then the run can be found there.
-        booking = replace(booking, thread=_heard_thread(ear))
         if ending.status < 400 or was_perhaps_processed(ending.status):
             look = Outcome(IntentState.UNKNOWN, booking.at + UNKNOWN_LOOK_AFTER, ending.status)
-            return replace(booking, outcome=look)
+            return replace(booking, outcome=look, thread=_thread_of(ear))
         return replace(booking, outcome=_closed(IntentState.VOID, ending))
     booking = replace(booking, run=run.id, thread=run.thread)
     all_heard = ending.complete and (run.began_here or not run.may_call)
@@ -167,7 +176,8 @@ def _run(
     return replace(booking, outcome=Outcome(IntentState.AWAITING, look_at, ending.status))
 
 
-def _heard_thread(ear: Ear) -> str | None:
+def _thread_of(ear: Ear) -> str | None:
+    """Return the thread a broken reply named before its run: the run is found again in it."""
     return next((name for kind, name in ear.objects if kind is ObjectKind.THREAD), None)
 
 

@@ -303,6 +303,10 @@ class IntentState(StrEnum):
         return self in (IntentState.SETTLED, IntentState.VOID)
 
 
+LOOK_AHEAD_MAX: Micros = 600 * SECOND
+"""No look at an intent is put off further than this: one that seems to be, was by another clock."""
+
+
 @dataclass(frozen=True, slots=True)
 class Intent:
     """What was promised before the wire, and all that settlement needs to know.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterable, Sequence
 
-from gateway.core.ledger import Intent, Period, Unit, window_start
+from gateway.core.ledger import LOOK_AHEAD_MAX, Intent, Period, Unit, window_start
 from gateway.core.model import Micros, ObjectId, ObjectKind, Scope
 from gateway.core.sessions import Call
 from gateway.ports import KeyRecord, LedgerRow, SessionRow
@@ -98,11 +98,17 @@ def containers_of(connection: sqlite3.Connection, *, upstream: str, response: st
 
 
 def due(connection: sqlite3.Connection, *, at: Micros, limit: int) -> list[Intent]:
-    """Return unsettled intents whose time to be looked at has come, oldest first."""
-    query = """
-    SELECT * FROM intents WHERE closed_at IS NULL AND look_at <= ? ORDER BY look_at, at, id LIMIT ?
+    """Return unsettled intents whose time to be looked at has come, oldest first.
+
+    One that is to be looked at later than any look is put off was put off by a clock that has been
+    set back since: its time has come too.
     """
-    return [rows.intent_of(row) for row in connection.execute(query, (at, limit))]
+    query = """
+    SELECT * FROM intents WHERE closed_at IS NULL AND (look_at <= ? OR look_at > ?)
+    ORDER BY look_at, at, id LIMIT ?
+    """
+    values = (at, at + LOOK_AHEAD_MAX, limit)
+    return [rows.intent_of(row) for row in connection.execute(query, values)]
 
 
 def orphans(connection: sqlite3.Connection, *, boot: str) -> list[Intent]:

@@ -222,6 +222,10 @@ class SqliteStore(Store):
         """See `Store.open_sessions`."""
         return await self._read(lambda connection: reads.open_sessions(connection, at))
 
+    async def probe(self) -> None:
+        """See `Store.probe`. The file's header has a number for us to write, which nobody reads."""
+        await self._writer.submit(lambda connection: connection.execute("PRAGMA user_version = 1"))
+
     async def close(self) -> None:
         """See `Store.close`. The reader goes first, so that the last one out may checkpoint."""
         await asyncio.to_thread(self._close)

@@ -99,13 +99,25 @@ class Worker:
             self._queue.put(ticket)
 
     def _run(self) -> None:
+        batch: list[Ticket] = []
         try:
             while batch := self._drain():
                 _deliver(self._work(batch))
         finally:
             with self._closing:
                 self._is_closed = True
+            self._give_up(batch)
             self._finish()
+
+    def _give_up(self, batch: list[Ticket]) -> None:
+        """Tell those who still wait that nobody works any more, lest they wait for ever."""
+        left = list(batch)
+        with suppress(Empty):
+            while True:
+                ticket = self._queue.get_nowait()
+                left += [ticket] if ticket is not None else []
+        gone = StoreUnavailable("the thread of the store has ended; start the gateway again")
+        _deliver([Answer(ticket, error=gone) for ticket in left])
 
     def _drain(self) -> list[Ticket]:
         """Wait for one ticket, take what else is there; empty once the worker is to end."""

@@ -100,7 +100,8 @@ async def _tls_street(folder: Path) -> AsyncIterator[Street]:
         azure = await stack.enter_async_context(
             httpx.AsyncClient(base_url=simulator.url, timeout=DEADLINE_S)
         )
-        yield Street(folder, gateway, clock, azure, keys, {}, simulator.url)
+        state = simulator.simulator
+        yield Street(folder, gateway, clock, azure, keys, {}, simulator.url, state)
 
 
 class Program:

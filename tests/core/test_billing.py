@@ -406,15 +406,30 @@ def test_a_container_that_was_created_is_a_session_from_its_creation() -> None:
     assert booking.charges == ()
 
 
-@pytest.mark.parametrize("status", [200, 404, 500])
-def test_what_is_not_billed_is_settled_whatever_its_status(status: int) -> None:
-    booking = booked(Bills.NOTHING, NOTHING, status=status)
-    assert booking == Booking(
-        at=HEARD_AT,
-        terms=TERMS,
-        intent="req_1",
-        outcome=Outcome(IntentState.SETTLED, status=status),
-    )
+@pytest.mark.parametrize(
+    ("status", "heard", "wanted"),
+    [
+        (200, ear({"object": "file", "id": "file-1"}), Outcome(IntentState.SETTLED, status=200)),
+        (404, NOTHING, Outcome(IntentState.SETTLED, status=404)),
+        (429, NOTHING, Outcome(IntentState.SETTLED, status=429)),
+        (200, NOTHING, Outcome(IntentState.UNKNOWN, HEARD_AT, 200)),
+        (408, NOTHING, Outcome(IntentState.UNKNOWN, HEARD_AT, 408)),
+        (500, NOTHING, Outcome(IntentState.UNKNOWN, HEARD_AT, 500)),
+    ],
+)
+def test_a_creation_is_settled_only_if_it_named_what_it_made_or_made_nothing(
+    status: int, heard: Ear, wanted: Outcome
+) -> None:
+    booking = booked(Bills.NOTHING, heard, status=status)
+    assert booking.outcome == wanted
+    assert (booking.charges, booking.calls) == ((), ())
+
+
+def test_a_thread_that_was_named_before_its_run_is_where_the_run_is_looked_for() -> None:
+    heard = ear({"object": "thread", "id": "thread_7"})
+    booking = booked(Bills.RUN, heard, complete=False)
+    assert state(booking) is IntentState.UNKNOWN
+    assert booking.thread == "thread_7"
 
 
 def test_what_was_heard_of_belongs_to_the_team_except_runs_which_live_in_threads() -> None:

@@ -155,6 +155,20 @@ async def test_a_closed_store_is_unavailable(path: Path) -> None:
         await store.keys()
 
 
+async def test_a_probe_writes_and_leaves_everything_as_it_was(
+    store: SqliteStore, path: Path
+) -> None:
+    await store.add_key(KeyRecord(public="p", digest=b"d", team="risk", created_at=NOON))
+    wal = path.with_name("ledger.db-wal")
+    before = await asyncio.to_thread(wal.stat)
+    await store.probe()
+    assert (await asyncio.to_thread(wal.stat)).st_size > before.st_size
+    assert [row async for row in store.ledger()] == []
+    await store.close()
+    with pytest.raises(StoreUnavailable, match="the store is closed"):
+        await store.probe()
+
+
 async def test_the_writer_waits_for_the_disk_at_every_commit(store: SqliteStore) -> None:
     def pragmas(connection: sqlite3.Connection) -> list[object]:
         names = ("journal_mode", "synchronous", "foreign_keys")

@@ -21,7 +21,7 @@ from gateway.core.model import SECOND
 from gateway.policies import load_policies, shipped_policies
 from gateway.ports import LedgerRow
 from gateway.settings import Settings, load_pepper, load_settings
-from gateway.simulator import LiveSimulator, SimulatorConfig
+from gateway.simulator import LiveSimulator, Simulator, SimulatorConfig
 from tests.street.evidence import (
     estimates,
     invoiced_sessions,
@@ -99,6 +99,7 @@ class Street:
     keys: Mapping[str, str]
     clients: Mapping[str, httpx.AsyncClient]
     simulator_url: str
+    simulator: Simulator
     sdk_clients: list[Any] = field(default_factory=list)
 
     @property
@@ -398,7 +399,8 @@ async def living(
         azure = await stack.enter_async_context(
             httpx.AsyncClient(base_url=simulator.url, timeout=DEADLINE_S)
         )
-        street = Street(folder, gateway, clock, azure, keys, clients, simulator.url)
+        state = simulator.simulator
+        street = Street(folder, gateway, clock, azure, keys, clients, simulator.url, state)
         try:
             yield street
         finally:

@@ -57,7 +57,7 @@ async def test_an_assistant_that_cannot_be_read_is_nothing_done(street: Street) 
     body = {"assistant_id": assistant}
     answer = await street.dated("POST", f"/threads/{thread}/runs", body)
 
-    assert answer.status_code == 503
+    assert answer.status_code == 502
     assert answer.headers["x-should-retry"] == "true"
     assert "nothing was sent" in answer.json()["error"]["message"]
     await street.agree()
