@@ -24,6 +24,7 @@ from gateway.booking import Bookkeeper
 from gateway.core.billing import (
     Ending,
     Rates,
+    asking_calls,
     book_reply,
     call_of,
     lost,
@@ -179,11 +180,13 @@ class Settlement:
         """Book a run that has ended, from its usage and the calls in its steps."""
         step_usages = await self._hear_steps(intent, ear, path)
         rates, at = self._rates(), self._clock.now()
+        calls = [
+            call_of(heard, intent.origin, Confidence.RECOVERED) for heard in ear.calls.values()
+        ]
+        calls += asking_calls(run, intent.origin, rates, Confidence.RECOVERED)
         booking = replace(
             self._booking(intent, Outcome(IntentState.SETTLED)),
-            calls=tuple(
-                call_of(heard, intent.origin, Confidence.RECOVERED) for heard in ear.calls.values()
-            ),
+            calls=tuple(calls),
             created=owned_objects(ear, intent.origin, at),
         )
         if run.usage is None:

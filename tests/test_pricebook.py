@@ -9,7 +9,7 @@ from importlib.resources import files
 
 import pytest
 
-from gateway.core.model import SECOND, Meter, ScopeKind
+from gateway.core.model import SECOND, Meter, ScopeKind, Trigger
 from gateway.core.rating import Price, show_usd
 from gateway.pricebook import shipped_price_book
 
@@ -96,8 +96,13 @@ def test_deployment_types_cost_their_known_share(kind: str, factor: str) -> None
 
 @pytest.mark.parametrize("kind", ScopeKind)
 def test_a_session_costs_three_cents_and_lasts_an_hour(kind: ScopeKind) -> None:
-    terms = BOOK.terms[kind]
+    (terms,) = BOOK.terms.of(kind, "azure")
     assert (show_usd(terms.nano_usd), terms.active_us) == ("0.03", 3600 * SECOND)
     # A container that was idle too long is gone, so whoever calls in one finds its session open.
     idle = 1800 * SECOND if kind is ScopeKind.PROJECT_THREAD else None
     assert terms.idle_us == idle
+    # Only containers are charged when they are made.
+    made = kind in (ScopeKind.CONTAINER, ScopeKind.RESPONSE)
+    assert terms.trigger is (Trigger.ON_REQUEST if made else Trigger.ON_CALL)
+    assert not terms.memory
+    assert not terms.per_minute

@@ -33,18 +33,26 @@ from gateway.core.model import (
     ScopeKind,
     SessionTerms,
     Surface,
+    Trigger,
     Usage,
 )
 from gateway.core.operations import Bills
 from gateway.core.rating import Price, PriceBook
 from gateway.core.sessions import Call
+from gateway.core.terms import Terms
 
 AT = 1_795_435_200 * SECOND
 HEARD_AT = AT + 30 * SECOND
 ORIGIN = Origin("blue", "k1", "azure", Surface.DATED, "gpt", "gpt-4o", "req_1")
-TERMS = {
-    kind: SessionTerms(3600 * SECOND, None, 30_000_000, f"session-{kind}") for kind in ScopeKind
-}
+_ON_CALL = SessionTerms(3600 * SECOND, None, 30_000_000, "session")
+TERMS = Terms.everywhere(
+    {
+        ScopeKind.THREAD: _ON_CALL,
+        ScopeKind.PROJECT_THREAD: _ON_CALL,
+        ScopeKind.CONTAINER: replace(_ON_CALL, trigger=Trigger.ON_REQUEST),
+        ScopeKind.RESPONSE: replace(_ON_CALL, trigger=Trigger.ON_REQUEST),
+    }
+)
 PRICE = Price(
     id="gpt-4o@2024-08-06",
     model="gpt-4o",

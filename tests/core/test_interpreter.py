@@ -70,7 +70,7 @@ def test_a_run_opens_no_session_only_if_the_open_one_outlasts_it(
     known: tuple[int, ...], at_us: int, terms: SessionTerms, opens: bool
 ) -> None:
     assert RUN_LASTS_AT_MOST == 10 * MINUTE
-    assert opens_session(calls(*known), terms, NOON + at_us) is opens
+    assert opens_session(calls(*known), (terms,), NOON + at_us) is opens
 
 
 def tool(container: object) -> dict[str, object]:

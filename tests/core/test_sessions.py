@@ -32,13 +32,13 @@ def opened(calls: list[Call], terms: SessionTerms = HOUR) -> list[tuple[int, str
     """Return for each session the minute it opened, the call that did, and how many used it."""
     return [
         ((window.start - NOON) // MINUTE, window.opener.key, window.calls)
-        for window in windows(calls, terms)
+        for window in windows(calls, (terms,))
     ]
 
 
 def test_without_a_call_there_is_no_session_whatever_tools_are_enabled() -> None:
-    assert windows([], HOUR) == ()
-    assert open_at([], HOUR, NOON) is None
+    assert windows([], (HOUR,)) == ()
+    assert open_at([], (HOUR,), NOON) is None
 
 
 @pytest.mark.parametrize(
@@ -64,8 +64,8 @@ def test_the_hour_runs_from_the_first_call_and_later_calls_do_not_prolong_it() -
 
 
 def test_two_threads_at_the_same_moment_are_two_sessions() -> None:
-    one = windows([call("a", 0, thread("thread_1"))], HOUR)
-    other = windows([call("a", 0, thread("thread_2"))], HOUR)
+    one = windows([call("a", 0, thread("thread_1"))], (HOUR,))
+    other = windows([call("a", 0, thread("thread_2"))], (HOUR,))
     assert [one[0].fact, other[0].fact] == [
         "session/azure/thread/thread_1/a",
         "session/azure/thread/thread_2/a",
@@ -99,7 +99,7 @@ def test_with_an_idle_time_a_session_ends_twenty_minutes_after_its_last_call_or_
 def test_a_session_is_open_from_its_start_up_to_but_not_at_its_end(
     at_us: int, is_open: bool
 ) -> None:
-    assert (open_at([call("a", 0)], HOUR, NOON + at_us) is not None) is is_open
+    assert (open_at([call("a", 0)], (HOUR,), NOON + at_us) is not None) is is_open
 
 
 def test_a_call_reported_twice_counts_once_at_its_earliest_time() -> None:
@@ -110,7 +110,7 @@ def test_of_two_reports_of_one_call_at_one_time_the_better_known_stands_in_any_o
     read = call("a", 0)
     guessed = replace(read, confidence=Confidence.ESTIMATED, reason="lost")
     for reports in ([read, guessed], [guessed, read]):
-        assert windows(reports, HOUR)[0].opener is read
+        assert windows(reports, (HOUR,))[0].opener is read
 
 
 def test_calls_at_the_same_microsecond_are_opened_by_the_first_in_name() -> None:
@@ -131,14 +131,14 @@ def test_the_windows_depend_on_the_set_of_calls_alone(
 ) -> None:
     shuffled = calls + calls[: len(calls) // 2]
     chance.shuffle(shuffled)
-    assert windows(shuffled, terms) == windows(calls, terms)
+    assert windows(shuffled, (terms,)) == windows(calls, (terms,))
 
 
 @given(CALLS, TERMS)
 def test_windows_follow_one_another_and_never_overlap(
     calls: list[Call], terms: SessionTerms
 ) -> None:
-    found = windows(calls, terms)
+    found = windows(calls, (terms,))
     for window in found:
         assert window.start < window.end <= window.start + terms.active_us
     for earlier, later in pairwise(found):
@@ -149,7 +149,7 @@ def test_windows_follow_one_another_and_never_overlap(
 def test_each_known_call_lies_in_exactly_one_window_and_is_counted_there(
     calls: list[Call], terms: SessionTerms
 ) -> None:
-    found = windows(calls, terms)
+    found = windows(calls, (terms,))
     earliest = {each.key: min(c.at for c in calls if c.key == each.key) for each in calls}
     for at in earliest.values():
         assert sum(window.start <= at < window.end for window in found) == 1
@@ -160,6 +160,6 @@ def test_each_known_call_lies_in_exactly_one_window_and_is_counted_there(
 def test_each_window_is_named_after_the_call_that_opened_it(
     calls: list[Call], terms: SessionTerms
 ) -> None:
-    found = windows(calls, terms)
+    found = windows(calls, (terms,))
     assert all(window.opener.at == window.start for window in found)
     assert len({window.fact for window in found}) == len(found)
