@@ -341,9 +341,7 @@ class UpstreamTable(_Table):
         "vector stores are carried to this project, which has the same objects; for clients that "
         "outlive the retired Assistants API",
     )
-    region: Name | None = Field(
-        default=None, description="Azure's name; its session terms are those of this region"
-    )
+    region: Name | None = Field(default=None, description="whose session terms it has")
 
     @model_validator(mode="after")
     def _agrees(self) -> UpstreamTable:
