@@ -48,7 +48,7 @@ __all__ = [
 ]
 
 _PEPPER_BYTES = 32
-_SERVING_ONLY = ("upstream", "deployment", "scrape_token")
+_SERVING_ONLY = ("upstream", "deployment", "scrape_token", "price_book")
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,8 +131,8 @@ def load_settings(
 ) -> Settings:
     """Return the settings of a file, or of the environment alone if `path` is None.
 
-    With `is_serving` of False what only a server needs (upstreams, deployments, the scrape token)
-    is neither read nor missed, so that a report can be made where the secrets are not at hand.
+    With `is_serving` of False what only a server needs (upstreams, deployments, prices, the scrape
+    token) is neither read nor missed, so that a report can be made where secrets are not at hand.
 
     Raises:
         SettingsFaults: with every fault of file and environment, not only the first.

@@ -44,6 +44,9 @@ from gateway.upstream import AzureUpstream, MaybeSent, NotSent, ReplyBroken
 
 _log = logging.getLogger("gateway.settlement")
 
+READS_PER_S = 20.0
+"""How often Azure is asked at most, whatever there is to settle."""
+
 _BATCH = 64
 _AT_ONCE = 8
 _READ_TIMEOUT_S = 30
@@ -76,7 +79,7 @@ class Settlement:
         sent_version: Callable[[], str],
         root_of: Callable[[Origin], str],
         *,
-        reads_per_s: float = 20,
+        reads_per_s: float = READS_PER_S,
         every_s: float = 1,
     ) -> None:
         self._store = store

@@ -10,6 +10,7 @@ from typing import Any
 
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from sqlite_utils.db import Database
 
 from gateway.core.ledger import Posting, session_charges
 from gateway.core.model import Confidence, Micros, ScopeKind, SessionTerms, Trigger
@@ -207,3 +208,25 @@ def test_a_scope_with_a_thousand_calls_is_not_gone_through_for_news_at_its_end()
     with ledger() as connection:
         booked(connection, known, _dated(HOUR))
         assert _steps(connection, [at(5002, NOON - MINUTE)]) > 20
+
+
+def test_a_ledger_of_the_first_release_goes_on_with_its_open_sessions() -> None:
+    connection = sqlite3.connect(":memory:", isolation_level=None)
+    connection.row_factory = sqlite3.Row
+    schema.MIGRATIONS.apply(Database(connection, execute_plugins=False), stop_before="terms")
+    with ledger() as newer:
+        booked(newer, [call(0), call(30)], _dated(IDLE))
+        for table in ("calls", "postings", "balances", "sessions"):
+            known = [row[1] for row in connection.execute(f"PRAGMA table_info({table})")]
+            names, places = ", ".join(known), ", ".join("?" * len(known))
+            for row in newer.execute(f"SELECT {names} FROM {table}").fetchall():
+                connection.execute(f"INSERT INTO {table} VALUES ({places})", tuple(row))
+    schema.migrate(connection)
+
+    assert [row["last_at"] for row in standing(connection)] == [None, None]
+    assert [line.charge.nano_usd for line in booked(connection, [call(40)], _dated(IDLE))] == []
+    assert [line.charge.quantity for line in booked(connection, [call(15)], _dated(IDLE))] == [-1]
+    assert [(row["calls"], row["last_at"]) for row in standing(connection)] == [
+        (4, NOON + 40 * MINUTE)
+    ]
+    connection.close()
