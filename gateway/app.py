@@ -13,6 +13,7 @@ import signal
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -23,6 +24,7 @@ from gateway.bounds import DoorLimits
 from gateway.control import WallClock, control_app, control_socket_path
 from gateway.core.billing import Deployment, Rates
 from gateway.core.callers import KeyRing
+from gateway.core.rating import PriceBook, PriceBookFaults
 from gateway.core.versions import V1_VERSIONS
 from gateway.desk import Desk
 from gateway.faults import SettingsFaults
@@ -30,7 +32,7 @@ from gateway.house import House, Limits, Rules
 from gateway.listener import Door
 from gateway.policies import Policies, load_policies
 from gateway.ports import Clock, Store
-from gateway.pricebook import shipped_price_book
+from gateway.pricebook import load_price_book
 from gateway.relay import Street
 from gateway.settings import Settings, UpstreamSettings, load_pepper
 from gateway.settlement import Settlement
@@ -67,9 +69,10 @@ def make_rules(settings: Settings, policies: Policies) -> Rules:
     """Return what decides, from settings and policies.
 
     Raises:
-        SettingsFaults: a deployment has a model or type that no price is known for.
+        SettingsFaults: the price book is faulty, or a deployment has a model or type that no price
+            is known for.
     """
-    book = shipped_price_book()
+    book = _price_book(settings)
     faults = []
     for index, row in enumerate(settings.deployments):
         where = f"deployment[{index}]"
@@ -92,6 +95,16 @@ def make_rules(settings: Settings, policies: Policies) -> Rules:
         projects={row.project: row.name for row in settings.upstreams if row.project is not None},
         dated_project=next((row.project for row in settings.upstreams if row.carries_dated), None),
     )
+
+
+def _price_book(settings: Settings) -> PriceBook:
+    """Return the price book, its session terms placed where the upstreams are."""
+    try:
+        book = load_price_book(settings.price_book)
+    except PriceBookFaults as found:
+        raise SettingsFaults([f"price book: {fault}" for fault in found.faults]) from None
+    regions = {row.name: row.region for row in settings.upstreams if row.region is not None}
+    return replace(book, terms=book.terms.placed(regions))
 
 
 @asynccontextmanager

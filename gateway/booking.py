@@ -12,13 +12,14 @@ import logging
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from gateway.core.billing import Ending, Rates, book_reply, call_of, owned_objects, run_charges
 from gateway.core.ledger import Booking, Intent, IntentState, Outcome, Posting
-from gateway.core.metering import Ear, HeardRun
+from gateway.core.metering import Ear, HeardCall, HeardRun
 from gateway.core.model import Confidence, Micros, Origin
 from gateway.core.operations import Bills, Operation
+from gateway.core.sessions import Call
 from gateway.exchange import Hold
 from gateway.ports import Clock, Store, StoreUnavailable
 from gateway.telemetry import Telemetry
@@ -96,8 +97,9 @@ class Bookkeeper:
         reader = asked.origin()
         payers = await self._payers(ear, reader)
         terms = self._rates().book.terms
+        unknown = _Payer(reader)
         calls = tuple(
-            call_of(heard, payers.get(heard.run or heard.response or "", reader), Confidence.EXACT)
+            payers.get(heard.run or heard.response or "", unknown).pays(heard)
             for heard in ear.calls.values()
         )
         news = Booking(at=at, terms=terms, created=owned_objects(ear, reader, at), calls=calls)
@@ -109,19 +111,19 @@ class Bookkeeper:
             if response.has_ended:
                 await self._response_ended(response.id, ear, reader, at)
 
-    async def _payers(self, ear: Ear, reader: Origin) -> dict[str, Origin]:
-        payers: dict[str, Origin] = {}
+    async def _payers(self, ear: Ear, reader: Origin) -> dict[str, _Payer]:
+        payers: dict[str, _Payer] = {}
         for name in {heard.run for heard in ear.calls.values() if heard.run}:
             intent = await self._store.intent_of_run(upstream=reader.upstream, run=name)
-            payers[name] = _payer(intent, reader) or replace(reader, run=name)
+            payers[name] = _payer_of(intent, replace(reader, run=name))
         for name in {heard.response for heard in ear.calls.values() if heard.response}:
             intent = await self._store.intent_of_response(upstream=reader.upstream, response=name)
-            payers[name] = _payer(intent, reader) or replace(reader, response=name)
+            payers[name] = _payer_of(intent, replace(reader, response=name))
         return payers
 
     async def _run_ended(self, run: HeardRun, reader: Origin, at: Micros) -> None:
         intent = await self._store.intent_of_run(upstream=reader.upstream, run=run.id)
-        if intent is None or intent.state.is_closed or _payer(intent, reader) is None:
+        if intent is None or intent.state.is_closed or not _is_payer(intent, reader):
             return
         rates = self._rates()
         booking = Booking(at=at, terms=rates.book.terms, intent=intent.id)
@@ -136,7 +138,7 @@ class Bookkeeper:
 
     async def _response_ended(self, name: str, ear: Ear, reader: Origin, at: Micros) -> None:
         intent = await self._store.intent_of_response(upstream=reader.upstream, response=name)
-        if intent is None or intent.state.is_closed or _payer(intent, reader) is None:
+        if intent is None or intent.state.is_closed or not _is_payer(intent, reader):
             return
         only = Ear(responses={name: ear.responses[name]})
         only.calls = {k: heard for k, heard in ear.calls.items() if heard.response == name}
@@ -213,8 +215,25 @@ class Bookkeeper:
             await self.clear_shelf()
 
 
-def _payer(intent: Intent | None, reader: Origin) -> Origin | None:
+@dataclass(frozen=True, slots=True)
+class _Payer:
+    """Who pays for a call that somebody heard of, and what container he asked for."""
+
+    origin: Origin
+    memory: str | None = None
+
+    def pays(self, heard: HeardCall) -> Call:
+        """Return the call as his."""
+        return call_of(heard, self.origin, Confidence.EXACT, memory=self.memory)
+
+
+def _is_payer(intent: Intent, reader: Origin) -> bool:
+    """Return whether work a reader heard of was begun by his team."""
+    return intent.origin.team == reader.team
+
+
+def _payer_of(intent: Intent | None, reader: Origin) -> _Payer:
     """Return who pays for work a reader heard of: who began it, if that was the reader's team."""
-    if intent is None or intent.origin.team != reader.team:
-        return None
-    return intent.origin
+    if intent is None or not _is_payer(intent, reader):
+        return _Payer(reader)
+    return _Payer(intent.origin, intent.memory)

@@ -16,11 +16,13 @@ from gateway.core.contents import check_contents
 from gateway.core.errors import Code, Refusal, not_found
 from gateway.core.inline import judge_inline
 from gateway.core.interpreter import (
+    SessionBound,
+    bound_new,
+    bound_session,
     check_container,
     containers_of,
     effective_tools,
     is_alive,
-    opens_session,
     run_may_call,
 )
 from gateway.core.model import ObjectId, ObjectKind, Scope, ScopeKind
@@ -65,10 +67,11 @@ async def decide(house: House, asked: Asked) -> Permit:
         case Bills.RESPONSE:
             return await _response(house, asked, asked.body)
         case Bills.CONTAINER:
-            check_container(asked.body)
+            memory = check_container(asked.body, _tiers(house, asked))
             return Permit(
                 asked,
-                sessions=1,
+                bounds=(_bound_new(house, asked, ScopeKind.CONTAINER, memory),),
+                memory=memory,
                 scopes=(_new_scope(asked, ScopeKind.CONTAINER),),
                 session_state="reserved",
                 tools_may_call=True,
@@ -160,40 +163,43 @@ async def _run(house: House, asked: Asked, body: dict[str, object]) -> Permit:
         return Permit(asked, deployment=deployment)
     thread = asked.segment("thread")
     kind = ScopeKind.of_threads(asked.surface)
-    sessions, scope = 1, _new_scope(asked, kind)
     if thread is not None:
-        sessions = await _could_open(house, asked, kind, thread)
+        bound = await _bound(house, asked, kind, thread)
         scope = Scope(asked.upstream, kind, thread)
+    else:
+        bound, scope = _bound_new(house, asked, kind), _new_scope(asked, kind)
     return Permit(
         asked,
         deployment,
         tools_may_call=True,
-        sessions=sessions,
+        bounds=(bound,),
         scopes=(scope,),
-        session_state="reserved" if sessions else "open",
+        session_state="reserved" if bound.sessions else "open",
     )
 
 
 async def _response(house: House, asked: Asked, body: dict[str, object]) -> Permit:
     deployment = _deployment(house, body.get("model"))
-    containers = containers_of(body)
+    containers = containers_of(body, _tiers(house, asked))
     if not containers.named and not containers.automatic:
         return Permit(asked, deployment=deployment)
     # Azure takes up a living container that the context has shown; then there is none that stays
     # hidden. A session is held all the same: nobody knows beforehand which it will be.
     is_shown = containers.automatic > 0 and await _is_shown(house, asked, body)
-    sessions = containers.automatic
+    memory = containers.memory
+    bounds = [_bound_automatic(house, asked, body, memory)] * containers.automatic
     scopes = [_new_scope(asked, ScopeKind.CONTAINER)] if containers.automatic else []
     for name in containers.named:
-        sessions += await _could_open(house, asked, ScopeKind.CONTAINER, name)
+        bounds.append(await _bound(house, asked, ScopeKind.CONTAINER, name))
         scopes.append(Scope(asked.upstream, ScopeKind.CONTAINER, name))
     return Permit(
         asked,
         deployment,
         tools_may_call=containers.automatic > 0 and not is_shown,
-        sessions=sessions,
+        bounds=tuple(bounds),
+        memory=memory,
         scopes=tuple(scopes),
-        session_state="reserved" if sessions else "open",
+        session_state="reserved" if any(bound.sessions for bound in bounds) else "open",
     )
 
 
@@ -202,6 +208,15 @@ async def _is_shown(house: House, asked: Asked, body: Mapping[str, object]) -> b
 
     Only calls that Azure itself told of count, never what a caller puts into his input.
     """
+    conversation = conversation_of(body)
+    if conversation is not None:
+        shown = await house.store.containers_in(
+            upstream=asked.upstream, conversation=conversation, limit=_CHAIN_MAX
+        )
+        for name in shown:
+            if await _is_living(house, asked, name):
+                return True
+        return False
     response = body.get("previous_response_id")
     for _ in range(_CHAIN_MAX):
         if not isinstance(response, str):
@@ -212,6 +227,13 @@ async def _is_shown(house: House, asked: Asked, body: Mapping[str, object]) -> b
         before = await house.store.intent_of_response(upstream=asked.upstream, response=response)
         response = before.previous if before is not None else None
     return False
+
+
+def conversation_of(body: Mapping[str, object] | None) -> str | None:
+    """Return the conversation a response is in: a body names it by its id or as an object."""
+    given = (body or {}).get("conversation")
+    name = given.get("id") if isinstance(given, Mapping) else given
+    return name if isinstance(name, str) else None
 
 
 async def _is_living(house: House, asked: Asked, name: str) -> bool:
@@ -226,10 +248,52 @@ def _new_scope(asked: Asked, kind: ScopeKind) -> Scope:
     return Scope(asked.upstream, kind, asked.id)
 
 
-async def _could_open(house: House, asked: Asked, kind: ScopeKind, name: str) -> int:
+def _tiers(house: House, asked: Asked) -> frozenset[str]:
+    """Return the memory tiers that have a price."""
+    return house.rules.rates.book.terms.tiers(asked.upstream, asked.at)
+
+
+async def _bound(house: House, asked: Asked, kind: ScopeKind, name: str) -> SessionBound:
     calls = await house.store.calls(Scope(asked.upstream, kind, name))
-    terms = house.rules.rates.book.terms[kind]
-    return int(opens_session(tuple(calls), terms, asked.at))
+    schedule = house.rules.rates.book.terms.of(kind, asked.upstream)
+    return bound_session(tuple(calls), schedule, asked.at)
+
+
+def _bound_new(
+    house: House, asked: Asked, kind: ScopeKind, memory: str | None = None
+) -> SessionBound:
+    return bound_new(house.rules.rates.book.terms.of(kind, asked.upstream), asked.at, memory)
+
+
+def _bound_automatic(
+    house: House, asked: Asked, body: Mapping[str, object], memory: str | None
+) -> SessionBound:
+    """Return the bound of an automatic container: a new one, shown or not, or an earlier one.
+
+    One that the context showed may have more memory than is asked for now, so that the dearest
+    tier bounds it.
+    """
+    tiers = {memory, *_tiers(house, asked)} if _has_context(body) else {memory}
+    found = [
+        _bound_new(house, asked, kind, tier)
+        for kind in (ScopeKind.CONTAINER, ScopeKind.RESPONSE)
+        for tier in tiers
+    ]
+    return max(found, key=lambda bound: bound.nano_usd)
+
+
+def _has_context(body: Mapping[str, object]) -> bool:
+    items = body.get("input")
+    return (
+        body.get("previous_response_id") is not None
+        or body.get("conversation") is not None
+        or any("container_id" in item for item in _mappings(items))
+    )
+
+
+def _mappings(items: object) -> list[Mapping[str, object]]:
+    found = items if isinstance(items, list) else []
+    return [item for item in found if isinstance(item, Mapping)]
 
 
 def _deployment(house: House, name: object) -> Deployment:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 
 from gateway.core.billing import Deployment
 from gateway.core.canonical import dump
+from gateway.core.interpreter import SessionBound
 from gateway.core.ledger import Intent, QuoteLine
 from gateway.core.model import Caller, Micros, NanoUsd, Origin, Scope, Surface
 from gateway.core.operations import Match, Operation
@@ -92,19 +93,26 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class Permit:
-    """Policy has nothing against the request. `sessions` is how many it could open at most.
+    """Policy has nothing against the request.
 
     `scopes` are the threads and containers in which it could; one that Azure has yet to make goes
-    by the request's id.
+    by the request's id. `bounds` say what each of these may add; `memory` is the tier of a
+    container that is asked for, None for the plain one.
     """
 
     asked: Asked
     deployment: Deployment | None = None
     tools_may_call: bool = False
-    sessions: int = 0
+    bounds: tuple[SessionBound, ...] = ()
+    memory: str | None = None
     scopes: tuple[Scope, ...] = ()
     session_state: str = "none"
     hides_usage: bool = False
+
+    @property
+    def sessions(self) -> int:
+        """How many sessions it could open at most."""
+        return sum(bound.sessions for bound in self.bounds)
 
 
 @dataclass(frozen=True, slots=True)

@@ -122,6 +122,13 @@ class Store(Protocol):
         """Return the containers that calls of a response named."""
         ...
 
+    async def containers_in(self, *, upstream: str, conversation: str, limit: int) -> Sequence[str]:
+        """Return the containers that calls in a conversation named, the latest call's first.
+
+        A call whose item was taken out of the conversation shows nothing any more.
+        """
+        ...
+
     async def due(self, *, at: Micros, limit: int) -> Sequence[Intent]:
         """Return unsettled intents whose time to be looked at has come, oldest first."""
         ...

@@ -29,13 +29,13 @@ from gateway.core.errors import Code, Refusal, Refused, not_found
 from gateway.core.interpreter import RUN_LASTS_AT_MOST
 from gateway.core.ledger import Claim, Intent, Period, window_end
 from gateway.core.metering import Meter
-from gateway.core.model import ObjectId, ScopeKind
-from gateway.core.operations import Bills, Reply, check_query
+from gateway.core.model import ObjectId
+from gateway.core.operations import Reply, check_query
 from gateway.core.ownership import references
 from gateway.core.policy import SpendPolicy, claims
 from gateway.core.quoting import bound_usage, session_lines, token_lines
 from gateway.core.target import parse_target
-from gateway.deciding import decide
+from gateway.deciding import conversation_of, decide
 from gateway.deferral import defer_deletion, is_deferred
 from gateway.exchange import Asked, Hold, Permit, Quote
 from gateway.house import House
@@ -204,10 +204,7 @@ class Street:
 
     def _quote(self, permit: Permit) -> Quote:
         asked, rates = permit.asked, self._house.rules.rates
-        kind = ScopeKind.CONTAINER
-        if asked.operation.bills is Bills.RUN:
-            kind = ScopeKind.of_threads(asked.surface)
-        lines = session_lines(rates.book, kind, permit.sessions)
+        lines = session_lines(permit.bounds)
         if permit.deployment is None or asked.body is None:
             return Quote(permit, lines, permit.sessions)
         deployment = permit.deployment
@@ -235,6 +232,8 @@ class Street:
             tools_may_call=permit.tools_may_call,
             thread=thread,
             previous=_previous(asked),
+            conversation=conversation_of(asked.body),
+            memory=permit.memory,
         )
         wanted = _claims(house.rules.policies.spend, quote)
         try:

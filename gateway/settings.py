@@ -48,7 +48,7 @@ __all__ = [
 ]
 
 _PEPPER_BYTES = 32
-_SERVING_ONLY = ("upstream", "deployment", "scrape_token")
+_SERVING_ONLY = ("upstream", "deployment", "scrape_token", "price_book")
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +69,8 @@ class Listen:
 class UpstreamSettings:
     """One Azure resource. `endpoint` is ``https://host[:port]``, with nothing behind it; `project`
     is the Foundry project it stands for, if it does; `carries_dated` says that it answers dated
-    calls of assistants. Of `api_key` and `token_file` one is set."""
+    calls of assistants. Of `api_key` and `token_file` one is set. `region` says whose session terms
+    hold for its threads and containers."""
 
     name: str
     kind: UpstreamKind
@@ -78,6 +79,7 @@ class UpstreamSettings:
     token_file: Path | None = None
     project: str | None = None
     carries_dated: bool = False
+    region: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,8 +106,8 @@ class Settings:
     """Everything that is fixed when the gateway starts; all paths are absolute.
 
     `store_url` is ``sqlite:///`` and an absolute path, or ``postgresql://…``. `policies_dir` of
-    None means the policies the gateway is shipped with. No deployments means that a deployment
-    named like a priced model counts as that model.
+    None means the policies the gateway is shipped with, `price_book` of None its prices. No
+    deployments means that a deployment named like a priced model counts as that model.
     """
 
     listen: Listen
@@ -121,6 +123,7 @@ class Settings:
     settle_timeout_s: float = 10
     drain_s: float = 30
     request_bytes_max: int = 16 * 1024 * 1024
+    price_book: Path | None = None
 
 
 def load_settings(
@@ -128,8 +131,8 @@ def load_settings(
 ) -> Settings:
     """Return the settings of a file, or of the environment alone if `path` is None.
 
-    With `is_serving` of False what only a server needs (upstreams, deployments, the scrape token)
-    is neither read nor missed, so that a report can be made where the secrets are not at hand.
+    With `is_serving` of False what only a server needs (upstreams, deployments, prices, the scrape
+    token) is neither read nor missed, so that a report can be made where secrets are not at hand.
 
     Raises:
         SettingsFaults: with every fault of file and environment, not only the first.
@@ -253,6 +256,7 @@ def _settings(file: GatewayFile, folder: Path) -> Settings:
                 token_file=up.token_file,
                 project=project_of(up.endpoint)[1],
                 carries_dated=up.carries_dated,
+                region=up.region,
             )
             for up in file.upstream
         ),
@@ -273,6 +277,7 @@ def _settings(file: GatewayFile, folder: Path) -> Settings:
         settle_timeout_s=file.settle_timeout_s,
         drain_s=file.drain_s,
         request_bytes_max=file.request_bytes_max,
+        price_book=file.price_book,
     )
 
 

@@ -335,13 +335,13 @@ class UpstreamTable(_Table):
         description="instead of `api_key`: a file with an Entra access token, read again whenever "
         "it changes, as a sidecar or a scheduled `az account get-access-token` keeps it",
     )
-
     carries_dated: bool = Field(
         default=False,
         description='with `kind = "foundry"`: dated calls of assistants, threads, files and '
         "vector stores are carried to this project, which has the same objects; for clients that "
         "outlive the retired Assistants API",
     )
+    region: Name | None = Field(default=None, description="whose session terms it has")
 
     @model_validator(mode="after")
     def _agrees(self) -> UpstreamTable:
@@ -381,6 +381,7 @@ class GatewayFile(_Table):
     policies: FolderPath | None = Field(
         default=None, description="folder of the policy files; by default the shipped ones"
     )
+    price_book: FilePath | None = Field(default=None, description="instead of the shipped prices")
     key_pepper: PepperReference | None = Field(
         default=None, description="at least 32 characters; with SQLite made by itself if left out"
     )

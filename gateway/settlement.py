@@ -24,6 +24,7 @@ from gateway.booking import Bookkeeper
 from gateway.core.billing import (
     Ending,
     Rates,
+    asking_calls,
     book_reply,
     call_of,
     lost,
@@ -42,6 +43,9 @@ from gateway.ports import Clock, Store, StoreUnavailable
 from gateway.upstream import AzureUpstream, MaybeSent, NotSent, ReplyBroken
 
 _log = logging.getLogger("gateway.settlement")
+
+READS_PER_S = 20.0
+"""How often Azure is asked at most, whatever there is to settle."""
 
 _BATCH = 64
 _AT_ONCE = 8
@@ -76,7 +80,7 @@ class Settlement:
         sent_version: Callable[[], str],
         root_of: Callable[[Origin], str],
         *,
-        reads_per_s: float = 20,
+        reads_per_s: float = READS_PER_S,
         every_s: float = 1,
     ) -> None:
         self._store = store
@@ -193,11 +197,13 @@ class Settlement:
         """Book a run that has ended, from its usage and the calls in its steps."""
         step_usages = await self._hear_steps(intent, ear, path)
         rates, at = self._rates(), self._clock.now()
+        calls = [
+            call_of(heard, intent.origin, Confidence.RECOVERED) for heard in ear.calls.values()
+        ]
+        calls += asking_calls(run, intent.origin, rates, Confidence.RECOVERED)
         booking = replace(
             self._booking(intent, Outcome(IntentState.SETTLED)),
-            calls=tuple(
-                call_of(heard, intent.origin, Confidence.RECOVERED) for heard in ear.calls.values()
-            ),
+            calls=tuple(calls),
             created=owned_objects(ear, intent.origin, at),
         )
         if run.usage is None:

@@ -6,12 +6,14 @@ import tomllib
 from collections.abc import Mapping
 from decimal import Decimal
 from importlib.resources import files
+from pathlib import Path
 
 import pytest
 
-from gateway.core.model import SECOND, Meter, ScopeKind
-from gateway.core.rating import Price, show_usd
-from gateway.pricebook import shipped_price_book
+from gateway.core.model import SECOND, Meter, ScopeKind, Trigger
+from gateway.core.rating import Price, PriceBookFaults, show_usd
+from gateway.core.terms import amount
+from gateway.pricebook import load_price_book, shipped_price_book
 
 BOOK = shipped_price_book()
 PRICES = [price for known in BOOK.prices.values() for price in known]
@@ -28,8 +30,8 @@ def test_every_price_is_a_sane_number_of_usd_per_million_tokens(price: Price) ->
         cost(price, meter)
         for meter in (Meter.INPUT_TOKENS, Meter.CACHED_INPUT_TOKENS, Meter.OUTPUT_TOKENS)
     )
-    for amount in (plain, cached, *([output] if price.output_tokens_max else [])):
-        assert Decimal("0.001") <= amount <= 200
+    for usd in (plain, cached, *([output] if price.output_tokens_max else [])):
+        assert Decimal("0.001") <= usd <= 200
     # A figure per thousand in one place only stands out against its neighbours.
     assert plain / 25 <= cached <= plain
     if price.output_tokens_max:
@@ -96,8 +98,52 @@ def test_deployment_types_cost_their_known_share(kind: str, factor: str) -> None
 
 @pytest.mark.parametrize("kind", ScopeKind)
 def test_a_session_costs_three_cents_and_lasts_an_hour(kind: ScopeKind) -> None:
-    terms = BOOK.terms[kind]
+    (terms,) = BOOK.terms.of(kind, "azure")
     assert (show_usd(terms.nano_usd), terms.active_us) == ("0.03", 3600 * SECOND)
     # A container that was idle too long is gone, so whoever calls in one finds its session open.
     idle = 1800 * SECOND if kind is ScopeKind.PROJECT_THREAD else None
     assert terms.idle_us == idle
+    # Only containers are charged when they are made.
+    made = kind in (ScopeKind.CONTAINER, ScopeKind.RESPONSE)
+    assert terms.trigger is (Trigger.ON_REQUEST if made else Trigger.ON_CALL)
+    assert not terms.memory
+    assert not terms.per_minute
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        (b"\xff", "not valid TOML: it must be UTF-8"),
+        (b"[[", "not valid TOML"),
+        (b"model = []", "`deployment_type` is missing"),
+    ],
+)
+def test_a_price_book_that_cannot_be_read_says_why(tmp_path: Path, text: bytes, fault: str) -> None:
+    path = tmp_path / "prices.toml"
+    path.write_bytes(text)
+    with pytest.raises(PriceBookFaults, match=fault):
+        load_price_book(path)
+    with pytest.raises(PriceBookFaults, match="cannot be read"):
+        load_price_book(tmp_path)
+
+
+def test_the_terms_shown_for_those_billed_by_the_minute_may_be_put_behind_the_shipped_ones(
+    tmp_path: Path,
+) -> None:
+    shipped = files("gateway.pricebook").joinpath("azure.toml").read_text(encoding="utf-8")
+    shown = "".join(
+        line.removeprefix("#").strip() + "\n"
+        for line in shipped.splitlines()
+        if line.startswith("#     ")
+    )
+    both = shown + shown.replace('"container"', '"response"')
+    path = tmp_path / "prices.toml"
+    path.write_text(shipped + both, encoding="utf-8")
+
+    terms = load_price_book(path).terms
+    assert terms.tiers("azure", LATE_2026) == {"4g", "16g", "64g"}
+    latest = terms.of(ScopeKind.CONTAINER, "azure")[-1]
+    # Twenty minutes come to three cents, or to 1.92 USD with 64 GB.
+    assert [amount(latest, memory, 20 * 60 * SECOND - 1) for memory in (None, "64g")] == [
+        *(30_000_000, 1_920_000_000)
+    ]

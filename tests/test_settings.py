@@ -530,3 +530,19 @@ def test_the_schema_describes_every_table_and_allows_nothing_else() -> None:
     assert isinstance(properties, dict)
     assert set(properties) == set(GatewayFile.model_fields)
     assert schema["additionalProperties"] is False
+
+
+def test_an_upstream_may_say_its_region_and_a_file_of_prices_be_named(tmp_path: Path) -> None:
+    (tmp_path / "prices.toml").touch()
+    settings = load(tmp_path, f'price_book = "prices.toml"\n{UPSTREAM}region = "swedencentral"\n')
+    assert settings.price_book == tmp_path / "prices.toml"
+    assert settings.upstreams[0].region == "swedencentral"
+    plain = load(tmp_path, UPSTREAM)
+    assert (plain.price_book, plain.upstreams[0].region) == (None, None)
+
+
+def test_a_file_of_prices_that_is_not_there_is_a_fault_but_not_to_a_report(tmp_path: Path) -> None:
+    text = f'price_book = "nowhere.toml"\n{UPSTREAM}'
+    (fault,) = faults(tmp_path, text)
+    assert fault.startswith("price_book: there is no file")
+    assert load_settings(written(tmp_path, text), {}, is_serving=False).price_book is None

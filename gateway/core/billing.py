@@ -22,7 +22,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import assert_never
 
-from gateway.core.interpreter import CREATION
 from gateway.core.ledger import (
     Booking,
     Charge,
@@ -43,11 +42,13 @@ from gateway.core.model import (
     Origin,
     Scope,
     ScopeKind,
+    Trigger,
     Usage,
 )
 from gateway.core.operations import Bills
 from gateway.core.rating import PriceBook
-from gateway.core.sessions import Call
+from gateway.core.sessions import CREATION, REQUEST, Call
+from gateway.core.terms import in_force
 
 UNKNOWN_LOOK_AFTER: Micros = 2 * SECOND
 
@@ -98,7 +99,10 @@ def book_reply(
         terms=rates.book.terms,
         intent=intent.id,
         created=owned_objects(ear, intent.origin, at),
-        calls=tuple(call_of(heard, intent.origin, confidence) for heard in ear.calls.values()),
+        calls=tuple(
+            call_of(heard, intent.origin, confidence, memory=intent.memory)
+            for heard in ear.calls.values()
+        ),
     )
     match bills:
         case Bills.NOTHING:
@@ -166,7 +170,8 @@ def _run(
             look = Outcome(IntentState.UNKNOWN, booking.at + UNKNOWN_LOOK_AFTER, ending.status)
             return replace(booking, outcome=look, thread=_thread_of(ear))
         return replace(booking, outcome=_closed(IntentState.VOID, ending))
-    booking = replace(booking, run=run.id, thread=run.thread)
+    asked = asking_calls(run, intent.origin, rates, confidence)
+    booking = replace(booking, run=run.id, thread=run.thread, calls=(*booking.calls, *asked))
     all_heard = ending.complete and (run.began_here or not run.may_call)
     if run.has_ended and run.usage is not None and all_heard:
         charges = run_charges(run, intent.origin, rates, confidence)
@@ -199,7 +204,7 @@ def _response(
         look = Outcome(IntentState.AWAITING, booking.at + SECOND, ending.status)
         return replace(booking, outcome=look)
     origin = replace(intent.origin, response=response.id)
-    hidden = _hidden_container(intent, response, origin)
+    hidden = _hidden_container(intent, response, origin, rates)
     booking = replace(booking, calls=(*booking.calls, *hidden))
     if response.usage is None:
         return unread_tokens(booking, intent, "usage_not_readable", ending)
@@ -214,13 +219,17 @@ def _response(
     return replace(booking, outcome=_closed(IntentState.SETTLED, ending), charges=charges)
 
 
-def _hidden_container(intent: Intent, response: HeardResponse, origin: Origin) -> tuple[Call, ...]:
+def _hidden_container(
+    intent: Intent, response: HeardResponse, origin: Origin, rates: Rates
+) -> tuple[Call, ...]:
     """Return the session of an automatic container that was never called and so never shown."""
     if not intent.tools_may_call or response.containers:
         return ()
     scope = Scope(origin.upstream, ScopeKind.RESPONSE, response.id)
-    reason = "automatic container, not shown"
-    return (Call(scope, "auto", response.created_at, origin, Confidence.ESTIMATED, reason),)
+    at, reason = response.created_at, "automatic container, not shown"
+    if in_force(rates.book.terms.of_scope(scope), at).trigger is not Trigger.ON_REQUEST:
+        return ()
+    return (Call(scope, "auto", at, origin, Confidence.ESTIMATED, reason, intent.memory),)
 
 
 def _container(booking: Booking, intent: Intent, ear: Ear, ending: Ending) -> Booking:
@@ -231,6 +240,7 @@ def _container(booking: Booking, intent: Intent, ear: Ear, ending: Ending) -> Bo
                 CREATION,
                 created_at,
                 intent.origin,
+                memory=intent.memory,
             )
             for name, created_at in ear.containers.items()
         )
@@ -246,7 +256,8 @@ def lost(booking: Booking, intent: Intent, reason: str, ending: Ending) -> Booki
     If the work could open a session, one is booked, in its thread where that is known.
     """
     booking = unread_tokens(booking, intent, reason, ending)
-    if all(line.meter is not Meter.CODE_INTERPRETER_SESSION for line in intent.quote):
+    sessions = [line for line in intent.quote if line.meter is Meter.CODE_INTERPRETER_SESSION]
+    if not any(line.quantity or intent.thread is not None for line in sessions):
         return booking
     upstream, threads = intent.origin.upstream, ScopeKind.of_threads(intent.origin.surface)
     scope = (
@@ -254,7 +265,8 @@ def lost(booking: Booking, intent: Intent, reason: str, ending: Ending) -> Booki
         if intent.thread is None
         else Scope(upstream, threads, intent.thread)
     )
-    call = Call(scope, f"lost/{intent.id}", intent.at, intent.origin, Confidence.ESTIMATED, reason)
+    key = f"lost/{intent.id}"
+    call = Call(scope, key, intent.at, intent.origin, Confidence.ESTIMATED, reason, intent.memory)
     return replace(booking, calls=(*booking.calls, call))
 
 
@@ -322,8 +334,14 @@ def token_charges(
     )
 
 
-def call_of(heard: HeardCall, origin: Origin, confidence: Confidence) -> Call:
-    """Return a heard call as the ledger knows it: paid by `origin`."""
+def call_of(
+    heard: HeardCall, origin: Origin, confidence: Confidence, *, memory: str | None = None
+) -> Call:
+    """Return a heard call as the ledger knows it: paid by `origin`.
+
+    `memory` is the tier that the work asked for; in a container that was there before, that of its
+    first call stands.
+    """
     paid_by = replace(
         origin, run=heard.run or origin.run, response=heard.response or origin.response
     )
@@ -331,7 +349,21 @@ def call_of(heard: HeardCall, origin: Origin, confidence: Confidence) -> Call:
     if kind is ScopeKind.THREAD:
         kind = ScopeKind.of_threads(origin.surface)
     scope = Scope(origin.upstream, kind, heard.scope)
-    return Call(scope, heard.key, heard.at, paid_by, confidence)
+    return Call(scope, heard.key, heard.at, paid_by, confidence, memory=memory)
+
+
+def asking_calls(
+    run: HeardRun, origin: Origin, rates: Rates, confidence: Confidence
+) -> tuple[Call, ...]:
+    """Return the run itself as what opens a session, where already the request does."""
+    scope = Scope(origin.upstream, ScopeKind.of_threads(origin.surface), run.thread)
+    if not run.may_call:
+        return ()
+    terms = in_force(rates.book.terms.of_scope(scope), run.created_at)
+    if terms.trigger is not Trigger.ON_REQUEST:
+        return ()
+    paid_by = replace(origin, run=run.id)
+    return (Call(scope, f"{REQUEST}run/{run.id}", run.created_at, paid_by, confidence),)
 
 
 def owned_objects(ear: Ear, origin: Origin, at: Micros) -> tuple[OwnedObject, ...]:

@@ -173,7 +173,7 @@ def _conversations(on: _Surface) -> Iterator[Operation]:
     yield replace(listing, query=_PAGING | _INCLUDE, repeatable=_INCLUDE)
     get = on.get("conversations.items.get", f"{items}/{{item}}")
     yield replace(get, query=_INCLUDE, repeatable=_INCLUDE)
-    yield on.delete("conversations.items.delete", f"{items}/{{item}}")
+    yield on.delete("conversations.items.delete", f"{items}/{{item}}", ObjectKind.ITEM)
 
 
 def _vector_stores(on: _Surface) -> Iterator[Operation]:

@@ -34,9 +34,9 @@ from gateway.core.model import (
     ObjectId,
     Origin,
     Scope,
-    ScopeKind,
 )
-from gateway.core.sessions import Call, SessionTerms, Terms, windows
+from gateway.core.sessions import Call, Window, windows
+from gateway.core.terms import Schedule, Terms
 
 
 class PostingKind(StrEnum):
@@ -87,36 +87,47 @@ def reconcile(wanted: Iterable[Charge], posted: Mapping[str, Posted]) -> list[Po
 
 
 def reconcile_scope(
-    calls: Iterable[Call], terms: SessionTerms, posted: Mapping[str, Posted]
+    calls: Iterable[Call], schedule: Schedule, posted: Mapping[str, Posted]
 ) -> list[Posting]:
     """Return the postings that bring the sessions of one scope to what its known calls say.
 
     `posted` holds all session facts of the scope; those that are no session any more are reversed.
     """
-    wanted = {charge.fact: charge for charge in session_charges(calls, terms)}
+    return reconcile_windows(windows(calls, schedule), posted)
+
+
+def reconcile_windows(standing: Iterable[Window], posted: Mapping[str, Posted]) -> list[Posting]:
+    """Return the postings that bring the sessions of a scope to these windows.
+
+    The windows may be the scope's from one of them on; `posted` then holds the facts that stood
+    from there on until now, and those of these windows. What lies before is not touched.
+    """
+    wanted = {window.fact: _session_charge(window) for window in standing}
     for fact, before in posted.items():
         if fact not in wanted:
             wanted[fact] = _nothing(before.charge)
-    return reconcile(sorted(wanted.values(), key=lambda charge: charge.nano_usd), posted)
+    return reconcile(sorted(wanted.values(), key=lambda charge: charge.quantity), posted)
 
 
-def session_charges(calls: Iterable[Call], terms: SessionTerms) -> list[Charge]:
+def session_charges(calls: Iterable[Call], schedule: Schedule) -> list[Charge]:
     """Return one charge per session of one scope: the opener pays, dated when it opened."""
-    return [
-        Charge(
-            fact=window.fact,
-            at=window.start,
-            meter=Meter.CODE_INTERPRETER_SESSION,
-            quantity=1,
-            nano_usd=terms.nano_usd,
-            price_id=terms.price_id,
-            confidence=window.opener.confidence,
-            origin=window.opener.origin,
-            scope=window.opener.scope,
-            reason=window.opener.reason,
-        )
-        for window in windows(calls, terms)
-    ]
+    return [_session_charge(window) for window in windows(calls, schedule)]
+
+
+def _session_charge(window: Window) -> Charge:
+    opener = window.opener
+    return Charge(
+        fact=window.fact,
+        at=window.start,
+        meter=Meter.CODE_INTERPRETER_SESSION,
+        quantity=1,
+        nano_usd=window.nano_usd,
+        price_id=window.price_id,
+        confidence=opener.confidence,
+        origin=opener.origin,
+        scope=opener.scope,
+        reason=opener.reason,
+    )
 
 
 def _nothing(charge: Charge) -> Charge:
@@ -313,7 +324,8 @@ class Intent:
 
     `operation` is the catalogue's name. `tools_may_call` says whether the work could open a
     session. `thread`, `run` and `response` are filled in as soon as they are heard. `previous` is
-    the response that a response goes on from.
+    the response that a response goes on from, `conversation` the one it is in, and `memory` the
+    tier of the container it asks for, None for the plain one.
     """
 
     id: str
@@ -326,6 +338,8 @@ class Intent:
     run: str | None = None
     response: str | None = None
     previous: str | None = None
+    conversation: str | None = None
+    memory: str | None = None
     state: IntentState = IntentState.OPEN
     looks: int = 0
 
@@ -369,12 +383,3 @@ class Booking:
     calls: tuple[Call, ...] = ()
     created: tuple[OwnedObject, ...] = ()
     deleted: tuple[ObjectId, ...] = ()
-
-
-def terms_of(terms: Terms, kind: ScopeKind) -> SessionTerms:
-    """Return the terms for one kind of scope.
-
-    Raises:
-        KeyError: there are none; a scope without terms must never be booked.
-    """
-    return terms[kind]

@@ -38,6 +38,9 @@ _RUN_ENDS = frozenset({"completed", "failed", "incomplete", "cancelled", "expire
 _RESPONSE_ENDS = frozenset({"completed", "failed", "incomplete", "cancelled"})
 # No set: what stands in its place in a document need not be hashable.
 _INTERPRETERS = ("code_interpreter",)
+# Items that are named again later: reasoning is passed back, a call can be taken out of its
+# conversation.
+_NAMED_ITEMS = ("reasoning", "code_interpreter_call")
 
 Document = Mapping[str, object]
 
@@ -282,7 +285,7 @@ class Ear:
     def _item(self, item: object) -> None:
         if not isinstance(item, Mapping):
             return
-        if item.get("type") == "reasoning":
+        if item.get("type") in _NAMED_ITEMS:
             self._object(ObjectKind.ITEM, item.get("id"))
         if item.get("type") != "code_interpreter_call":
             return

@@ -7,7 +7,7 @@ Time is an ``int`` of microseconds since the epoch, UTC (``Micros``), money an `
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 Micros = int
@@ -132,17 +132,28 @@ class Usage:
     output_tokens: int
 
 
+class Trigger(StrEnum):
+    """What opens a session: a call of the interpreter, or already the request that could call."""
+
+    ON_CALL = "on_call"
+    ON_REQUEST = "on_request"
+
+
 @dataclass(frozen=True, slots=True)
 class SessionTerms:
-    """What a session is and costs, for one kind of scope.
+    """What a session is and costs from `valid_from` on, for one kind of scope.
 
-    ``idle_us`` of ``None`` means that only the active time ends a session.
+    ``idle_us`` of ``None`` means that only the active time ends a session. `nano_usd` is the price
+    of the session, or with `per_minute` of each of its minutes, at least `minutes_min` of them.
+    `memory` has the same price for containers with more than the plain gigabyte, by tier.
     """
 
     active_us: Micros
     idle_us: Micros | None
     nano_usd: NanoUsd
     price_id: str
-
-
-Terms = Mapping[ScopeKind, SessionTerms]
+    valid_from: Micros = 0
+    trigger: Trigger = Trigger.ON_CALL
+    per_minute: bool = False
+    minutes_min: int = 0
+    memory: Mapping[str, NanoUsd] = field(default_factory=dict)

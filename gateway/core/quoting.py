@@ -9,12 +9,13 @@ which no gateway can prevent; sessions are bounded exactly.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from gateway.core.canonical import has_nested
 from gateway.core.errors import Code, Refusal
+from gateway.core.interpreter import SessionBound
 from gateway.core.ledger import QuoteLine
-from gateway.core.model import Meter, ScopeKind, Usage
+from gateway.core.model import Meter, Usage
 from gateway.core.operations import Bills
 from gateway.core.rating import Price, PriceBook
 
@@ -62,13 +63,20 @@ def token_lines(book: PriceBook, price: Price, kind: str, usage: Usage) -> tuple
     )
 
 
-def session_lines(book: PriceBook, kind: ScopeKind, sessions: int) -> tuple[QuoteLine, ...]:
-    """Return the quote's line for sessions, none if it can open none."""
-    if not sessions:
+def session_lines(bounds: Sequence[SessionBound]) -> tuple[QuoteLine, ...]:
+    """Return the quote's line for sessions, none if no session can open or become dearer.
+
+    One whose sessions are all open already has quantity 0: by the minute they may cost more.
+    """
+    sessions, nano_usd = (
+        sum(bound.sessions for bound in bounds),
+        sum(bound.nano_usd for bound in bounds),
+    )
+    if not sessions and not nano_usd:
         return ()
-    terms = book.terms[kind]
+    dearest = max(bounds, key=lambda bound: (bound.sessions, bound.nano_usd))
     meter = Meter.CODE_INTERPRETER_SESSION
-    return (QuoteLine(meter, sessions, sessions * terms.nano_usd, terms.price_id),)
+    return (QuoteLine(meter, sessions, nano_usd, dearest.price_id),)
 
 
 def _has_context(body: Mapping[str, object]) -> bool:

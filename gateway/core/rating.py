@@ -9,27 +9,37 @@ line. A model without a price is not free: it has no price, and who asks is told
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import date
 from decimal import ROUND_HALF_EVEN, Decimal
 from functools import lru_cache
 
-from gateway.core.model import (
-    SECOND,
-    Meter,
-    Micros,
-    NanoUsd,
-    ScopeKind,
-    SessionTerms,
-    Terms,
-    Usage,
-)
+from gateway.core.model import Meter, Micros, NanoUsd, Usage
+from gateway.core.money import NANO_PER_USD, PLAIN_AMOUNT, nano_usd, show_usd
+from gateway.core.terms import Terms
+from gateway.core.terms_file import midnight, read_terms
 
-NANO_PER_USD = 1_000_000_000
+__all__ = [
+    "NANO_PER_USD",
+    "Price",
+    "PriceBook",
+    "PriceBookFaults",
+    "RatedLine",
+    "nano_usd",
+    "parse_price_book",
+    "show_usd",
+]
+
 _TOKENS_PER_PRICE = 1_000_000
-_USD = re.compile(r"[0-9]{1,9}(?:\.[0-9]{1,9})?")
+
+
+class PriceBookFaults(ValueError):
+    """A price book that cannot be used; `faults` has a line for everything that is wrong."""
+
+    def __init__(self, faults: Sequence[str]) -> None:
+        super().__init__("; ".join(faults))
+        self.faults = tuple(faults)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,52 +114,42 @@ def _whole_nano_per_token(usd_per_mtok: Decimal) -> NanoUsd | None:
     return int(exact) if exact == exact.to_integral_value() else None
 
 
-def nano_usd(usd: str) -> NanoUsd:
-    """Return an amount written in USD as nano-USD.
-
-    Raises:
-        ValueError: it is no plain decimal amount, is negative, or is finer than a nano-USD.
-    """
-    if _USD.fullmatch(usd) is None:
-        raise ValueError(f"`{usd}` is no amount in USD")
-    return int(Decimal(usd) * NANO_PER_USD)
-
-
-def show_usd(amount: NanoUsd) -> str:
-    """Return an amount in USD with as many decimals as it needs, at least two."""
-    sign = "-" if amount < 0 else ""
-    whole, rest = divmod(abs(amount), NANO_PER_USD)
-    decimals = f"{rest:09d}".rstrip("0").ljust(2, "0")
-    return f"{sign}{whole}.{decimals}"
-
-
 def parse_price_book(document: Mapping[str, object]) -> PriceBook:
     """Return the price book a TOML document describes.
 
     Raises:
-        ValueError: an entry is malformed; the message names it.
+        PriceBookFaults: with everything that is malformed or contradicts itself.
     """
+    faults: list[str] = []
     prices: dict[str, list[Price]] = {}
-    for entry in _entries(document, "model"):
-        price = _price(entry)
-        prices.setdefault(price.model, []).append(price)
+    models = document.get("model")
+    if not isinstance(models, list) or not all(isinstance(entry, Mapping) for entry in models):
+        faults.append("`model` must be a list of tables")
+        models = []
+    for number, entry in enumerate(models):
+        try:
+            price = _price(entry)
+        except ValueError as fault:
+            faults.append(f"model[{number}]: {fault}")
+        else:
+            prices.setdefault(price.model, []).append(price)
     for known in prices.values():
         known.sort(key=lambda price: price.valid_from)
     factors = document.get("deployment_type")
     if not isinstance(factors, Mapping):
-        raise ValueError("`deployment_type` is missing")
-    return PriceBook(
-        prices={model: tuple(known) for model, known in prices.items()},
-        factors={str(name): _decimal(factors, name) for name in factors},
-        terms=dict(_terms(entry) for entry in _entries(document, "session")),
-    )
-
-
-def _entries(document: Mapping[str, object], name: str) -> list[Mapping[str, object]]:
-    entries = document.get(name)
-    if not isinstance(entries, list) or not all(isinstance(entry, Mapping) for entry in entries):
-        raise ValueError(f"`{name}` must be a list of tables")
-    return entries
+        faults.append("`deployment_type` is missing")
+        factors = {}
+    found: dict[str, Decimal] = {}
+    for name in factors:
+        try:
+            found[str(name)] = _decimal(factors, name)
+        except ValueError as fault:
+            faults.append(f"deployment_type: {fault}")
+    terms, faults_of_terms = read_terms(document.get("session"))
+    faults += faults_of_terms
+    if faults:
+        raise PriceBookFaults(faults)
+    return PriceBook({model: tuple(known) for model, known in prices.items()}, found, terms)
 
 
 def _price(entry: Mapping[str, object]) -> Price:
@@ -158,7 +158,7 @@ def _price(entry: Mapping[str, object]) -> Price:
     return Price(
         id=f"{model}@{valid_from.isoformat()}",
         model=model,
-        valid_from=_midnight(valid_from),
+        valid_from=midnight(valid_from),
         usd_per_mtok={
             Meter.INPUT_TOKENS: plain,
             Meter.CACHED_INPUT_TOKENS: (
@@ -168,17 +168,6 @@ def _price(entry: Mapping[str, object]) -> Price:
         },
         input_tokens_max=_integer(entry, "input_tokens_max"),
         output_tokens_max=_integer(entry, "output_tokens_max"),
-    )
-
-
-def _terms(entry: Mapping[str, object]) -> tuple[ScopeKind, SessionTerms]:
-    kind = ScopeKind(_text(entry, "scope"))
-    idle = _integer(entry, "idle_s") * SECOND if "idle_s" in entry else None
-    return kind, SessionTerms(
-        active_us=_integer(entry, "active_s") * SECOND,
-        idle_us=idle,
-        nano_usd=nano_usd(_text(entry, "usd")),
-        price_id=f"session-{kind}",
     )
 
 
@@ -199,7 +188,7 @@ def _text(entry: Mapping[str, object], name: str) -> str:
 def _decimal(entry: Mapping[str, object], name: str) -> Decimal:
     """Return an exact decimal; a binary float has already lost what was written."""
     value = entry.get(name)
-    if not isinstance(value, str | Decimal) or _USD.fullmatch(str(value)) is None:
+    if not isinstance(value, str | Decimal) or PLAIN_AMOUNT.fullmatch(str(value)) is None:
         raise ValueError(f"`{name}` must be a decimal amount, not `{value}`")
     return Decimal(value)
 
@@ -210,7 +199,3 @@ def _day(entry: Mapping[str, object], name: str) -> date:
         return date.fromisoformat(str(value))
     except ValueError:
         raise ValueError(f"`{name}` must be a day such as `2025-04-14`, not `{value}`") from None
-
-
-def _midnight(day: date) -> Micros:
-    return int(datetime(day.year, day.month, day.day, tzinfo=UTC).timestamp()) * SECOND

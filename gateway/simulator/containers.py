@@ -26,11 +26,32 @@ def create_container(sim: Simulator, call: Call) -> Reply:
         message = f"Invalid 'expires_after.minutes': expected an integer from 1 to {IDLE_MINUTES}."
         raise backend(message, param="expires_after.minutes")
     file_ids = body.get("file_ids") or []
-    return json_reply(open_container(sim, body["name"], file_ids, minutes=minutes).wire)
+    memory = read_memory(sim, body)
+    container = open_container(sim, body["name"], file_ids, minutes=minutes, memory=memory)
+    return json_reply(container.wire)
+
+
+def read_memory(sim: Simulator, body: Json) -> str | None:
+    """Return the memory tier a container is to have, None for the plain gigabyte.
+
+    Raises:
+        Fault: 400, the resource's terms know no such tier.
+    """
+    memory = body.get("memory_limit")
+    if memory in (None, "1g"):
+        return None
+    if memory not in sim.config.session_terms["container"].at(sim.now_s()).memory:
+        raise backend(f"Unknown value for 'memory_limit': '{memory}'.", param="memory_limit")
+    return str(memory)
 
 
 def open_container(
-    sim: Simulator, name: str, file_ids: list[str], *, minutes: int = IDLE_MINUTES
+    sim: Simulator,
+    name: str,
+    file_ids: list[str],
+    *,
+    minutes: int = IDLE_MINUTES,
+    memory: str | None = None,
 ) -> Container:
     """Return a new container with copies of these files; its session is charged now.
 
@@ -49,11 +70,13 @@ def open_container(
         "expires_after": {"anchor": "last_active_at", "minutes": minutes},
         "name": name,
     }
+    if memory is not None:
+        wire["memory_limit"] = memory
     container = Container(wire, idle_s=minutes * 60, last_active_s=now_s)
     for file in stored:
         keep_file(sim, container, file.wire["filename"], file.content, source="user")
     sim.containers[wire["id"]] = container
-    sim.invoice.open("container", wire["id"], at_s=now_s)
+    sim.invoice.ask("container", wire["id"], at_s=now_s, memory=memory)
     return container
 
 

@@ -11,6 +11,11 @@ All instants here are whole seconds, because that is what the wire shows: a sess
 the step's or the response's `created_at`. A window is half-open: a call 3600 s after the first
 opens a new session.
 
+Prices change by the clock too: terms may say what comes `then`, and a session that opens from that
+instant on has those. Where minutes are charged, a session's meter runs as its calls come in: each
+call lets the minutes since the opening pass, one by one. What is charged is never fewer minutes
+than the least.
+
 A line of a batch costs half: it is charged in a row of its own, `"batch": true`, whose amount is
 half of what the same tokens cost otherwise, rounded up to a whole nano-USD.
 
@@ -52,10 +57,28 @@ TOKEN_PRICES: Mapping[str, TokenPrice] = {
 
 @dataclass(frozen=True, slots=True)
 class SessionTerms:
-    """How long a session of one kind lasts; `idle_s` None means that idling does not end it."""
+    """How long a session of one kind lasts; `idle_s` None means that idling does not end it.
+
+    `nano_usd` is the price of a session, or of each minute where `minutes_min` is not None.
+    `memory` has the same for more memory. `on_request` says whether already the run or container
+    that was asked for opens a session; by default a container does and a run does not. From
+    `until_s` on the terms are those of `then`.
+    """
 
     active_s: int
     idle_s: int | None
+    nano_usd: int = SESSION_NANO_USD
+    minutes_min: int | None = None
+    memory: Mapping[str, int] = field(default_factory=dict)
+    on_request: bool | None = None
+    until_s: int | None = None
+    then: "SessionTerms | None" = None
+
+    def at(self, now_s: int) -> "SessionTerms":
+        """Return the terms of a session that opens now."""
+        if self.then is None or self.until_s is None or now_s < self.until_s:
+            return self
+        return self.then.at(now_s)
 
 
 SESSION_TERMS: Mapping[str, SessionTerms] = {
@@ -73,6 +96,21 @@ class SessionLine:
     scope: str
     opened_at_s: int
     calls: int = 0
+    nano_usd_each: int = SESSION_NANO_USD
+    minutes_min: int | None = None
+    minutes: int = 0
+
+    def run_on(self, now_s: int) -> None:
+        """Let the minutes pass in which the session was used, the present one included."""
+        while self.opened_at_s + 60 * self.minutes <= now_s:
+            self.minutes += 1
+
+    @property
+    def nano_usd(self) -> int:
+        """What the session costs by now."""
+        if self.minutes_min is None:
+            return self.nano_usd_each
+        return self.nano_usd_each * max(self.minutes, self.minutes_min)
 
 
 @dataclass(slots=True)
@@ -115,24 +153,59 @@ class Invoice:
         idle_over = terms.idle_s is not None and now_s >= session.last_active_s + terms.idle_s
         return idle_over or now_s >= session.line.opened_at_s + terms.active_s
 
-    def open(self, kind: str, scope: str, *, at_s: int, surface: str | None = None) -> SessionLine:
+    def open(
+        self,
+        kind: str,
+        scope: str,
+        *,
+        at_s: int,
+        surface: str | None = None,
+        memory: str | None = None,
+    ) -> SessionLine:
         """Return the scope's open session, having opened and charged one if there was none.
 
-        The terms are those of `surface` if it has its own, else those of `kind`.
+        The terms are those of `surface` if it has its own, else those of `kind`; `memory` is what
+        the container has, if it has more than the plain gigabyte.
         """
         self.tick(at_s)
         session = self._open.get((kind, scope))
         if session is None:
-            terms = self.terms.get(surface or kind, self.terms[kind])
-            session = OpenSession(SessionLine(kind, scope, at_s), terms, at_s)
+            terms = self.terms.get(surface or kind, self.terms[kind]).at(at_s)
+            each = terms.nano_usd if memory is None else terms.memory[memory]
+            line = SessionLine(kind, scope, at_s, 0, each, terms.minutes_min)
+            session = OpenSession(line, terms, at_s)
             self._open[kind, scope] = session
             self.sessions.append(session.line)
         session.last_active_s = at_s
+        session.line.run_on(at_s)
         return session.line
 
-    def call(self, kind: str, scope: str, *, at_s: int, surface: str | None = None) -> None:
+    def call(
+        self,
+        kind: str,
+        scope: str,
+        *,
+        at_s: int,
+        surface: str | None = None,
+        memory: str | None = None,
+    ) -> None:
         """Take note of one code-interpreter call, which opens a session if none is open."""
-        self.open(kind, scope, at_s=at_s, surface=surface).calls += 1
+        self.open(kind, scope, at_s=at_s, surface=surface, memory=memory).calls += 1
+
+    def ask(
+        self,
+        kind: str,
+        scope: str,
+        *,
+        at_s: int,
+        surface: str | None = None,
+        memory: str | None = None,
+    ) -> None:
+        """Take note of what was asked for before anything is called: it may open a session."""
+        terms = self.terms.get(surface or kind, self.terms[kind]).at(at_s)
+        opens = terms.on_request if terms.on_request is not None else kind == "container"
+        if opens:
+            self.open(kind, scope, at_s=at_s, surface=surface, memory=memory)
 
     def touch(self, kind: str, scope: str, *, at_s: int) -> None:
         """Take note that the scope was used without a call: idling starts anew, nothing opens."""
@@ -166,7 +239,7 @@ class Invoice:
                 "scope": line.scope,
                 "opened_at": line.opened_at_s,
                 "calls": line.calls,
-                "nano_usd": SESSION_NANO_USD,
+                "nano_usd": line.nano_usd,
             }
             for line in self.sessions
         ]

@@ -5,7 +5,13 @@ Source: OpenAI code interpreter guide and pricing page; Azure OpenAI Responses p
 
 from collections.abc import Iterable
 
-from gateway.simulator.containers import keep_file, live_container, open_container, use_container
+from gateway.simulator.containers import (
+    keep_file,
+    live_container,
+    open_container,
+    read_memory,
+    use_container,
+)
 from gateway.simulator.conversations import find_conversation
 from gateway.simulator.drawing import draw_png
 from gateway.simulator.errors import missing
@@ -32,7 +38,8 @@ def container_for(sim: Simulator, body: Json, items: list[Json]) -> Container | 
     for container_id in _containers_in_context(sim, body, items):
         if live_container(sim, container_id) is not None:
             return use_container(sim, container_id)
-    return open_container(sim, "Auto-created container", wanted.get("file_ids") or [])
+    file_ids, memory = wanted.get("file_ids") or [], read_memory(sim, wanted)
+    return open_container(sim, "Auto-created container", file_ids, memory=memory)
 
 
 def _containers_in_context(sim: Simulator, body: Json, items: list[Json]) -> list[str]:
@@ -65,7 +72,8 @@ def output_of(
         if container is None:
             break
         container_id = container.wire["id"]
-        sim.invoice.call("container", container_id, at_s=created_at_s)
+        memory = container.wire.get("memory_limit")
+        sim.invoice.call("container", container_id, at_s=created_at_s, memory=memory)
         returned: list[Json] = []
         if plan.outputs is Outputs.LOGS:
             returned = [{"type": "logs", "logs": LOGS}]

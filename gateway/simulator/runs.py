@@ -162,6 +162,9 @@ def _new_run(
         shares=plan.usage.split(steps),
     )
     thread.runs[wire["id"]] = run
+    if any(tool.get("type") == "code_interpreter" for tool in wire["tools"]):
+        scope, at_s = wire["thread_id"], wire["created_at"]
+        sim.invoice.ask("thread", scope, at_s=at_s, surface=call.surface)
     return run
 
 

@@ -25,12 +25,12 @@ class NotReserved(Exception):
 _JOURNAL = """
 INSERT INTO intents (
     id, at, boot, operation, team, team_key, upstream, surface, deployment, model, request,
-    origin_run, origin_response, quote, claims, tools_may_call, previous, thread, run,
-    response, state, looks
+    origin_run, origin_response, quote, claims, tools_may_call, previous, conversation, memory,
+    thread, run, response, state, looks
 ) VALUES (
     :id, :at, :boot, :operation, :team, :team_key, :upstream, :surface, :deployment, :model,
     :request, :origin_run, :origin_response, :quote, :claims, :tools_may_call, :previous,
-    :thread, :run, :response, :state, :looks
+    :conversation, :memory, :thread, :run, :response, :state, :looks
 )
 """
 

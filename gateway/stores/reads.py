@@ -28,6 +28,15 @@ SELECT * FROM calls WHERE scope_upstream = ? AND scope_kind = ? AND scope_id = ?
 ORDER BY at, key
 """
 
+_CALLS_FROM = """
+SELECT * FROM calls WHERE scope_upstream = ? AND scope_kind = ? AND scope_id = ? AND at >= ?
+ORDER BY at, key
+"""
+
+_CALL = """
+SELECT * FROM calls WHERE scope_upstream = ? AND scope_kind = ? AND scope_id = ? AND key = ?
+"""
+
 _BALANCES = """
 SELECT unit, period, posted, reserved FROM balances
 WHERE account = ?
@@ -65,7 +74,7 @@ def owned(
 
 def calls(connection: sqlite3.Connection, scope: Scope) -> list[Call]:
     """Return every known call of a scope, in time order."""
-    found = connection.execute(_CALLS, (scope.upstream, scope.kind.value, scope.id))
+    found = connection.execute(_CALLS, _name(scope))
     return [rows.call_of(row) for row in found]
 
 
@@ -95,6 +104,46 @@ def containers_of(connection: sqlite3.Connection, *, upstream: str, response: st
     WHERE scope_upstream = ? AND response = ? AND scope_kind = 'container' ORDER BY scope_id
     """
     return [name for (name,) in connection.execute(query, (upstream, response))]
+
+
+_CONTAINERS_IN = """
+SELECT calls.scope_id, max(calls.at) AS latest FROM intents
+JOIN calls ON calls.scope_upstream = intents.upstream AND calls.response = intents.response
+JOIN objects ON objects.upstream = intents.upstream AND objects.kind = 'item'
+    AND objects.id = calls.key AND objects.deleted_at IS NULL
+WHERE intents.upstream = ? AND intents.conversation = ? AND calls.scope_kind = 'container'
+GROUP BY calls.scope_id ORDER BY latest DESC, calls.scope_id LIMIT ?
+"""
+
+
+def containers_in(
+    connection: sqlite3.Connection, *, upstream: str, conversation: str, limit: int
+) -> list[str]:
+    """Return the containers that calls in a conversation named, the latest call's first."""
+    found = connection.execute(_CONTAINERS_IN, (upstream, conversation, limit))
+    return [name for name, _ in found]
+
+
+def calls_from(connection: sqlite3.Connection, scope: Scope, since: Micros) -> list[Call]:
+    """Return every known call of a scope at or after `since`, in time order."""
+    found = connection.execute(_CALLS_FROM, (*_name(scope), since))
+    return [rows.call_of(row) for row in found]
+
+
+def first_call(connection: sqlite3.Connection, scope: Scope) -> Call | None:
+    """Return the first known call of a scope."""
+    row = connection.execute(f"{_CALLS} LIMIT 1", _name(scope)).fetchone()
+    return None if row is None else rows.call_of(row)
+
+
+def call(connection: sqlite3.Connection, scope: Scope, key: str) -> Call | None:
+    """Return a known call by its name."""
+    row = connection.execute(_CALL, (*_name(scope), key)).fetchone()
+    return None if row is None else rows.call_of(row)
+
+
+def _name(scope: Scope) -> tuple[str, str, str]:
+    return (scope.upstream, scope.kind.value, scope.id)
 
 
 def due(connection: sqlite3.Connection, *, at: Micros, limit: int) -> list[Intent]:

@@ -81,6 +81,7 @@ def values_of_call(call: Call) -> Values:
         "confidence": call.confidence.value,
         "rank": call.confidence.rank,
         "reason": call.reason,
+        "memory": call.memory,
     }
 
 
@@ -93,6 +94,7 @@ def call_of(row: sqlite3.Row) -> Call:
         origin=origin_of(row),
         confidence=Confidence(row["confidence"]),
         reason=row["reason"],
+        memory=row["memory"],
     )
 
 
@@ -162,6 +164,8 @@ def values_of_intent(intent: Intent, claims: Iterable[Claim]) -> Values:
         "claims": json.dumps([_list_of_claim(claim) for claim in claims]),
         "tools_may_call": int(intent.tools_may_call),
         "previous": intent.previous,
+        "conversation": intent.conversation,
+        "memory": intent.memory,
         "thread": intent.thread,
         "run": intent.run,
         "response": intent.response,
@@ -183,6 +187,8 @@ def intent_of(row: sqlite3.Row) -> Intent:
         ),
         tools_may_call=bool(row["tools_may_call"]),
         previous=row["previous"],
+        conversation=row["conversation"],
+        memory=row["memory"],
         thread=row["thread"],
         run=row["run"],
         response=row["response"],

@@ -15,7 +15,7 @@ from sqlite_utils.migrations import Migrations
 from gateway.ports import StoreUnavailable
 
 MIGRATIONS = Migrations("gateway")
-STEPS = frozenset({"first"})
+STEPS = frozenset({"first", "terms"})
 
 _FIRST = (
     """
@@ -189,10 +189,32 @@ _FIRST = (
 )
 
 
+# What a container was asked for and which conversation a response is in, and what it takes to add a
+# call to the last session of a scope without looking at the others.
+_TERMS = (
+    "ALTER TABLE calls ADD COLUMN memory TEXT",
+    "ALTER TABLE intents ADD COLUMN memory TEXT",
+    "ALTER TABLE intents ADD COLUMN conversation TEXT",
+    "ALTER TABLE sessions ADD COLUMN last_at INTEGER",
+    "CREATE INDEX calls_at ON calls (scope_upstream, scope_kind, scope_id, at, key)",
+    """
+    CREATE INDEX intents_conversation ON intents (upstream, conversation)
+    WHERE conversation IS NOT NULL
+    """,
+)
+
+
 @MIGRATIONS()
 def first(db: Database) -> None:
     """Make the tables of the first release."""
     for statement in _FIRST:
+        db.execute(statement)
+
+
+@MIGRATIONS()
+def terms(db: Database) -> None:
+    """Remember what sessions of other terms than the plain ones depend on."""
+    for statement in _TERMS:
         db.execute(statement)
 
 

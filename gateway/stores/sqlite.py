@@ -159,6 +159,14 @@ class SqliteStore(Store):
             lambda connection: reads.containers_of(connection, upstream=upstream, response=response)
         )
 
+    async def containers_in(self, *, upstream: str, conversation: str, limit: int) -> Sequence[str]:
+        """See `Store.containers_in`."""
+        return await self._read(
+            lambda connection: reads.containers_in(
+                connection, upstream=upstream, conversation=conversation, limit=limit
+            )
+        )
+
     async def due(self, *, at: Micros, limit: int) -> Sequence[Intent]:
         """See `Store.due`."""
         return await self._read(lambda connection: reads.due(connection, at=at, limit=limit))

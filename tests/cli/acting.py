@@ -20,13 +20,16 @@ from gateway.core.callers import KeyRing
 from gateway.core.ledger import Booking, Charge
 from gateway.core.model import SECOND, Confidence, Meter, Origin, Scope, ScopeKind, Surface
 from gateway.core.sessions import Call, SessionTerms
+from gateway.core.terms import Terms
 from gateway.listener import Door
 from gateway.ports import Store
 from gateway.stores import open_store
 
 PEPPER = b"p" * 64
 AT = 1_795_466_000 * SECOND  # 2026-11-23T20:33:20Z
-TERMS = {kind: SessionTerms(3600 * SECOND, None, 30_000_000, "ci-2025") for kind in ScopeKind}
+TERMS = Terms.everywhere(
+    {kind: SessionTerms(3600 * SECOND, None, 30_000_000, "ci-2025") for kind in ScopeKind}
+)
 LEDGER_FIELDS = (
     "v, posting, fact, revision, kind, at, team, key, upstream, surface, deployment, model, "
     "meter, quantity, nano_usd, price_id, confidence, reason, scope, run, response, request"

@@ -12,6 +12,7 @@ from gateway.core.billing import (
     UNKNOWN_LOOK_AFTER,
     Ending,
     Rates,
+    asking_calls,
     book_reply,
     call_of,
     lost,
@@ -21,7 +22,7 @@ from gateway.core.billing import (
     was_perhaps_processed,
 )
 from gateway.core.ledger import Booking, Charge, Intent, IntentState, Outcome, QuoteLine
-from gateway.core.metering import Ear, HeardCall
+from gateway.core.metering import Ear, HeardCall, HeardRun
 from gateway.core.model import (
     SECOND,
     Confidence,
@@ -33,18 +34,26 @@ from gateway.core.model import (
     ScopeKind,
     SessionTerms,
     Surface,
+    Trigger,
     Usage,
 )
 from gateway.core.operations import Bills
 from gateway.core.rating import Price, PriceBook
 from gateway.core.sessions import Call
+from gateway.core.terms import Terms
 
 AT = 1_795_435_200 * SECOND
 HEARD_AT = AT + 30 * SECOND
 ORIGIN = Origin("blue", "k1", "azure", Surface.DATED, "gpt", "gpt-4o", "req_1")
-TERMS = {
-    kind: SessionTerms(3600 * SECOND, None, 30_000_000, f"session-{kind}") for kind in ScopeKind
-}
+_ON_CALL = SessionTerms(3600 * SECOND, None, 30_000_000, "session")
+TERMS = Terms.everywhere(
+    {
+        ScopeKind.THREAD: _ON_CALL,
+        ScopeKind.PROJECT_THREAD: _ON_CALL,
+        ScopeKind.CONTAINER: replace(_ON_CALL, trigger=Trigger.ON_REQUEST),
+        ScopeKind.RESPONSE: replace(_ON_CALL, trigger=Trigger.ON_REQUEST),
+    }
+)
 PRICE = Price(
     id="gpt-4o@2024-08-06",
     model="gpt-4o",
@@ -469,3 +478,58 @@ def test_tokens_without_a_price_are_an_error_and_never_free(
 ) -> None:
     with pytest.raises(LookupError):
         token_charges("f", AT, Usage(1, 0, 0), change(ORIGIN), RATES, Confidence.EXACT)
+
+
+# terms
+
+ON_CALL = replace(
+    RATES, book=replace(BOOK, terms=Terms.everywhere(dict.fromkeys(ScopeKind, _ON_CALL)))
+)
+ON_REQUEST = replace(
+    RATES,
+    book=replace(
+        BOOK,
+        terms=Terms.everywhere(
+            dict.fromkeys(ScopeKind, replace(_ON_CALL, trigger=Trigger.ON_REQUEST))
+        ),
+    ),
+)
+
+
+def test_where_only_calls_are_charged_a_container_that_never_showed_costs_nothing() -> None:
+    heard, ending = ear(response("completed")), Ending(200, complete=True)
+    for rates, sessions in ((ON_CALL, 0), (RATES, 1)):
+        booking = book_reply(WITH_TOOL, Bills.RESPONSE, heard, ending, rates=rates, at=HEARD_AT)
+        assert len(booking.calls) == sessions
+
+
+def test_where_the_request_is_charged_a_run_that_could_call_is_itself_a_call() -> None:
+    run = HeardRun("run_1", "thread_1", AT, "completed", usage=Usage(1, 0, 1), may_call=True)
+    (call,) = asking_calls(run, ORIGIN, ON_REQUEST, Confidence.EXACT)
+    assert (call.scope, call.key, call.at) == (
+        Scope("azure", ScopeKind.THREAD, "thread_1"),
+        "0-run/run_1",
+        AT,
+    )
+    assert call.origin.run == "run_1"
+    assert asking_calls(run, ORIGIN, ON_CALL, Confidence.EXACT) == ()
+    assert asking_calls(replace(run, may_call=False), ORIGIN, ON_REQUEST, Confidence.EXACT) == ()
+
+
+@pytest.mark.parametrize("bills", [Bills.RESPONSE, Bills.CONTAINER])
+def test_what_is_booked_carries_the_memory_that_was_asked_for(bills: Bills) -> None:
+    intent = replace(WITH_TOOL, memory="4g")
+    document = {"object": "container", "id": "cntr_1", "created_at": AT // SECOND}
+    replies: list[tuple[Ear, Ending]] = [
+        (ear(response("completed")), Ending(200, complete=True)),
+        (ear(response("completed", output=[ITEM])), Ending(200, complete=True)),
+        (ear(document), Ending(200, complete=True)),
+        (ear(), Ending(500, complete=True)),
+    ]
+    booked_calls = [
+        call
+        for heard, ending in replies
+        for call in book_reply(intent, bills, heard, ending, rates=RATES, at=HEARD_AT).calls
+    ]
+    assert booked_calls
+    assert {call.memory for call in booked_calls} == {"4g"}

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from gateway.core.errors import Code, Refusal
 from gateway.core.interpreter import (
     RUN_LASTS_AT_MOST,
+    bound_new,
+    bound_session,
     check_container,
     containers_of,
     effective_tools,
@@ -15,6 +19,7 @@ from gateway.core.interpreter import (
 )
 from gateway.core.model import SECOND, Origin, Scope, ScopeKind, SessionTerms, Surface
 from gateway.core.sessions import Call
+from gateway.core.terms import Schedule
 
 MINUTE = 60 * SECOND
 NOON = 1_795_435_200 * SECOND
@@ -70,7 +75,39 @@ def test_a_run_opens_no_session_only_if_the_open_one_outlasts_it(
     known: tuple[int, ...], at_us: int, terms: SessionTerms, opens: bool
 ) -> None:
     assert RUN_LASTS_AT_MOST == 10 * MINUTE
-    assert opens_session(calls(*known), terms, NOON + at_us) is opens
+    assert opens_session(calls(*known), (terms,), NOON + at_us) is opens
+
+
+MINUTES = replace(HOUR, nano_usd=1_000, per_minute=True, minutes_min=5, memory={"4g": 4_000})
+
+
+@pytest.mark.parametrize(
+    ("known", "at_us", "schedule", "sessions", "nano_usd"),
+    [
+        ((), 0, (HOUR,), 1, 30_000_000),
+        ((0,), MINUTE, (HOUR,), 0, 0),
+        # By the minute what is open may still grow to its whole hour, from what it costs by now.
+        ((), 0, (MINUTES,), 1, 60_000),
+        ((0,), MINUTE, (MINUTES,), 0, 55_000),
+        ((0, 30), 31 * MINUTE, (MINUTES,), 0, 29_000),
+        ((0, 30), 55 * MINUTE, (MINUTES,), 1, 29_000 + 60_000),
+        # The dearest of what comes into force while a run may last.
+        ((), 0, (HOUR, replace(HOUR, valid_from=NOON + 10 * MINUTE, nano_usd=7)), 1, 30_000_000),
+        ((), 0, (MINUTES, replace(HOUR, valid_from=NOON + 10 * MINUTE)), 1, 30_000_000),
+        ((), 0, (MINUTES, replace(HOUR, valid_from=NOON + 10 * MINUTE + 1)), 1, 60_000),
+    ],
+)
+def test_what_work_may_add_is_bounded_in_sessions_and_in_money(
+    known: tuple[int, ...], at_us: int, schedule: Schedule, sessions: int, nano_usd: int
+) -> None:
+    bound = bound_session(calls(*known), schedule, NOON + at_us)
+    assert (bound.sessions, bound.nano_usd) == (sessions, nano_usd)
+
+
+def test_a_container_with_more_memory_is_bounded_by_its_own_price() -> None:
+    known = tuple(replace(each, memory="4g") for each in calls(0))
+    assert bound_session(known, (MINUTES,), NOON).nano_usd == 4_000 * 55
+    assert bound_new((MINUTES,), NOON, "4g").nano_usd == 4_000 * 60
 
 
 def tool(container: object) -> dict[str, object]:
@@ -144,3 +181,22 @@ def test_a_plain_container_may_be_created() -> None:
     body = {"name": "c", "file_ids": ["assistant-1"], "memory_limit": "1g", "skills": []}
     check_container(body | {"expires_after": {"anchor": "last_active_at", "minutes": 20}})
     assert body["memory_limit"] == "1g"
+
+
+def test_more_memory_passes_where_its_tier_has_a_price_and_the_most_of_several_counts() -> None:
+    tiers = {"4g", "16g"}
+    asked = [tool({"type": "auto", "memory_limit": size}) for size in ("4g", "1g", "16g")]
+    assert containers_of({"tools": asked}, tiers).memory == "16g"
+    assert containers_of({"tools": asked[1:2]}, tiers).memory is None
+    assert check_container({"name": "c", "memory_limit": "4g"}, tiers) == "4g"
+    assert check_container({"name": "c"}, tiers) is None
+
+
+def test_a_tier_without_a_price_is_refused_with_its_name() -> None:
+    with pytest.raises(Refusal) as caught:
+        check_container({"name": "c", "memory_limit": "64g"}, {"4g"})
+    assert "no price for `64g`" in caught.value.refused.message
+    assert caught.value.refused.rule == "plain-container"
+    with pytest.raises(Refusal) as unknown:
+        check_container({"name": "c", "memory_limit": "5g"}, {"4g", "5g"})
+    assert unknown.value.refused.param == "memory_limit"

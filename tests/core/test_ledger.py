@@ -25,7 +25,6 @@ from gateway.core.ledger import (
     scope_account,
     session_charges,
     team_account,
-    terms_of,
     window_end,
     window_start,
 )
@@ -45,7 +44,7 @@ MINUTE = 60 * SECOND
 DAY = 86_400 * SECOND
 NOON = 1_795_435_200 * SECOND  # 2026-11-23T12:00:00Z
 PRICE = 30_000_000
-TERMS = SessionTerms(60 * MINUTE, None, PRICE, "session-thread")
+TERMS = (SessionTerms(60 * MINUTE, None, PRICE, "session-thread"),)
 THREAD = Scope("azure", ScopeKind.THREAD, "thread_1")
 EXACT, RECOVERED, ESTIMATED = Confidence.EXACT, Confidence.RECOVERED, Confidence.ESTIMATED
 
@@ -355,9 +354,3 @@ def test_only_settled_and_void_intents_have_released_their_claims() -> None:
         IntentState.SETTLED,
         IntentState.VOID,
     }
-
-
-def test_a_scope_whose_kind_has_no_terms_cannot_be_booked() -> None:
-    assert terms_of({ScopeKind.THREAD: TERMS}, ScopeKind.THREAD) is TERMS
-    with pytest.raises(KeyError):
-        terms_of({ScopeKind.THREAD: TERMS}, ScopeKind.CONTAINER)

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import base64
 import json
-import os
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -497,77 +493,3 @@ def test_no_bytes_ever_make_a_meter_fail(body: bytes, is_stream: bool) -> None:
     meter.feed(body)
     meter.finish()
     assert meter.ear.calls == {}
-
-
-# recordings
-
-OWN_RECORDINGS = Path(__file__).parents[1] / "recordings"
-
-
-def _exchanges(folder: Path) -> Iterator[tuple[str, Document]]:
-    for path in sorted(folder.glob("*.jsonl")):
-        for line in path.read_text(encoding="utf-8").splitlines():
-            yield path.name, json.loads(line)
-
-
-def _replay(exchange: Document, *, chunk_bytes: int) -> Meter:
-    body = base64.b64decode(str(exchange["body_b64"]))
-    meter = Meter(is_stream=body.startswith((b"event:", b"data:")))
-    for start in range(0, len(body), chunk_bytes):
-        meter.feed(body[start : start + chunk_bytes])
-    meter.finish()
-    return meter
-
-
-def _documents(text: str) -> Iterator[Document]:
-    """Yield the JSON objects of a body, found another way than the meter finds them."""
-    is_stream = text.startswith(("event:", "data:"))
-    for part in text.splitlines() if is_stream else [text]:
-        plain = part.removeprefix("data: ")
-        if plain.lstrip().startswith("{"):
-            try:
-                yield json.loads(plain)
-            except ValueError:
-                return
-
-
-def _called(node: object) -> Iterator[str]:
-    """Yield the steps and items, wherever they stand, that show an interpreter call complete."""
-    if isinstance(node, list):
-        for each in node:
-            yield from _called(each)
-    elif isinstance(node, dict):
-        calls = (node.get("step_details") or {}).get("tool_calls", ())
-        is_step = node.get("object") == "thread.run.step"
-        if is_step and any(call["type"] == "code_interpreter" for call in calls):
-            yield node["id"]
-        if node.get("type") == "code_interpreter_call":
-            yield node["id"]
-        for each in node.values():
-            yield from _called(each)
-
-
-def test_recorded_exchanges_are_heard_alike_in_any_cutting_and_no_call_is_missed() -> None:
-    # Whoever has recordings of the real thing can name their folder; ours are written by hand.
-    folder = os.environ.get("RECORDINGS_DIR", str(OWN_RECORDINGS))  # noqa: TID251
-    replayed = 0
-    for name, exchange in _exchanges(Path(folder)):
-        whole, cut = (_replay(exchange, chunk_bytes=size) for size in (1 << 30, 7))
-        assert whole.ear == cut.ear, name
-        body = base64.b64decode(str(exchange["body_b64"])).decode("utf-8", "replace")
-        called = set(_called(list(_documents(body))))
-        assert called <= {key for _, key in whole.ear.calls}, name
-        replayed += 1
-    assert replayed > 0
-
-
-def test_our_recordings_hold_one_run_and_one_response_with_a_call_each() -> None:
-    calls = {
-        (name, call.scope, call.key)
-        for name, exchange in _exchanges(OWN_RECORDINGS)
-        for call in _replay(exchange, chunk_bytes=64).ear.calls.values()
-    }
-    assert calls == {
-        ("assistants_code_interpreter.jsonl", "thread_made", "step_made"),
-        ("responses_code_interpreter.jsonl", "cntr_made", "ci_made"),
-    }

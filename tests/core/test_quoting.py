@@ -9,16 +9,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.core.errors import Code, Refusal
+from gateway.core.interpreter import SessionBound
 from gateway.core.ledger import QuoteLine
-from gateway.core.model import Meter, ScopeKind, SessionTerms, Usage
+from gateway.core.model import Meter, Usage
 from gateway.core.operations import Bills
 from gateway.core.quoting import bound_usage, session_lines, token_lines
 from gateway.core.rating import Price, PriceBook
+from gateway.core.terms import Terms
 
 PRICE = Price("p", "m", 0, {meter: Decimal(1) for meter in Meter}, 128_000, 16_384)
-BOOK = PriceBook(
-    {}, {"standard": Decimal("1.1")}, {ScopeKind.THREAD: SessionTerms(1, None, 30_000_000, "s")}
-)
+BOOK = PriceBook({}, {"standard": Decimal("1.1")}, Terms({}))
 
 
 def bound(bills: Bills, body: dict[str, object], body_bytes: int = 1000) -> tuple[int, int]:
@@ -143,7 +143,10 @@ def test_token_lines_carry_the_price_of_the_deployment_type() -> None:
 
 
 def test_sessions_are_one_line_and_none_is_no_line() -> None:
-    assert session_lines(BOOK, ScopeKind.THREAD, 0) == ()
-    assert session_lines(BOOK, ScopeKind.THREAD, 2) == (
-        QuoteLine(Meter.CODE_INTERPRETER_SESSION, 2, 60_000_000, "s"),
-    )
+    new, open_already = SessionBound(1, 30_000_000, "s"), SessionBound(0, 0, "s")
+    grows = SessionBound(0, 90_000_000, "by-the-minute")
+    meter = Meter.CODE_INTERPRETER_SESSION
+    assert session_lines([]) == session_lines([open_already]) == ()
+    assert session_lines([new, new, open_already]) == (QuoteLine(meter, 2, 60_000_000, "s"),)
+    assert session_lines([grows]) == (QuoteLine(meter, 0, 90_000_000, "by-the-minute"),)
+    assert session_lines([grows, new]) == (QuoteLine(meter, 1, 120_000_000, "s"),)

@@ -9,8 +9,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.core.model import SECOND, Meter, ScopeKind, SessionTerms, Usage
-from gateway.core.rating import Price, PriceBook, nano_usd, parse_price_book, show_usd
+from gateway.core.model import SECOND, Meter, ScopeKind, Usage
+from gateway.core.rating import (
+    Price,
+    PriceBook,
+    PriceBookFaults,
+    nano_usd,
+    parse_price_book,
+    show_usd,
+)
+from gateway.core.terms import Terms
 from gateway.pricebook import shipped_price_book
 
 APRIL_14 = 1_744_588_800 * SECOND  # 2025-04-14T00:00:00Z
@@ -27,7 +35,7 @@ def price(input_usd: str, cached_usd: str = "0", output_usd: str = "0") -> Price
 
 
 def book(*, factor: str = "1") -> PriceBook:
-    return PriceBook({}, {"kind": Decimal(factor)}, {})
+    return PriceBook({}, {"kind": Decimal(factor)}, Terms({}))
 
 
 def rated(usage: Usage, of: Price, *, factor: str = "1") -> list[tuple[Meter, int, int]]:
@@ -101,11 +109,13 @@ def entry(**changes: object) -> dict[str, object]:
 
 
 def document(*models: dict[str, object], **changes: object) -> dict[str, object]:
-    session = {"scope": "container", "usd": "0.03", "active_s": 3600, "idle_s": 1200}
     fields: dict[str, object] = {
         "model": list(models),
         "deployment_type": {"global-standard": "1"},
-        "session": [session, {"scope": "thread", "usd": "0.03", "active_s": 3600}],
+        "session": [
+            {"scope": kind.value, "usd": "0.03", "active_s": 3600, "valid_from": "2025-04-14"}
+            for kind in ScopeKind
+        ],
     }
     return fields | changes
 
@@ -133,15 +143,6 @@ def test_input_that_is_cached_costs_the_plain_price_where_no_other_is_given() ->
     assert found.usd_per_mtok[Meter.CACHED_INPUT_TOKENS] == Decimal(10)
 
 
-def test_session_terms_are_read_with_and_without_an_idle_time() -> None:
-    assert parse_price_book(document()).terms == {
-        ScopeKind.CONTAINER: SessionTerms(
-            3600 * SECOND, 1200 * SECOND, 30_000_000, "session-container"
-        ),
-        ScopeKind.THREAD: SessionTerms(3600 * SECOND, None, 30_000_000, "session-thread"),
-    }
-
-
 MALFORMED: dict[str, list[object]] = {
     "name": [None, "", 5],
     "valid_from": [None, "yesterday", "2025-13-01", 5],
@@ -166,11 +167,6 @@ BROKEN: list[tuple[str, object]] = [
     *[("session", None), ("session", {}), ("session", [5])],
     *[("deployment_type", None), ("deployment_type", []), ("deployment_type", {"a": 1.1})],
     ("deployment_type", {"standard": "x"}),
-    ("session", [{"scope": "moon", "usd": "0.03", "active_s": 1}]),
-    ("session", [{"scope": "thread", "usd": "free", "active_s": 1}]),
-    ("session", [{"scope": "thread", "usd": 0.03, "active_s": 1}]),
-    ("session", [{"scope": "thread", "usd": "0.03"}]),
-    ("session", [{"scope": "thread", "usd": "0.03", "active_s": 1, "idle_s": "20"}]),
 ]
 
 
@@ -241,3 +237,11 @@ def test_work_that_azure_dates_before_the_first_price_is_charged_at_the_first_pr
     assert book.price_nearest("gpt-4o", first.valid_from - 1) == first
     assert book.price_nearest("gpt-4o", first.valid_from) == first
     assert book.price_nearest("no-such-model", first.valid_from) is None
+
+
+def test_everything_that_is_wrong_with_a_book_is_told_at_once() -> None:
+    faulty = document(entry(input="x"), entry(output=None), deployment_type={"a": "1e3"})
+    with pytest.raises(PriceBookFaults) as caught:
+        parse_price_book(faulty | {"session": [{"scope": "moon"}]})
+    places = {fault.split(":")[0] for fault in caught.value.faults}
+    assert {"model[0]", "model[1]", "deployment_type", "session[0].scope"} <= places

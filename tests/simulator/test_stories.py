@@ -51,6 +51,36 @@ def test_a_session_may_be_told_to_end_by_idling(pause_s: int, sessions: int) -> 
         assert azure.invoice()["session_count"] == sessions
 
 
+def priced(**terms: SessionTerms) -> SimulatorConfig:
+    plain = {"thread": SessionTerms(3600, None), "container": SessionTerms(3600, 1200)}
+    return SimulatorConfig(wall_clock=False, session_terms=plain | terms)
+
+
+def test_a_new_price_is_charged_for_sessions_that_open_from_then_on() -> None:
+    dearer = SessionTerms(3600, None, nano_usd=50_000_000)
+    terms = SessionTerms(3600, None, until_s=START_S + 3600, then=dearer)
+    with LiveSimulator(priced(thread=terms)) as live, Resource(live.url) as azure:
+        assistant, thread = azure.assistant(), azure.thread("hello")
+        for pause_s in (1800, 1800, 0):  # at 0:00, 0:30 and 1:00
+            azure.ask(thread, assistant, CALL)
+            azure.advance(pause_s)
+        assert [row["nano_usd"] for row in azure.invoice()["sessions"]] == [SESSION, 50_000_000]
+
+
+def test_by_the_minute_every_minute_begun_until_the_last_call_is_charged_and_at_least_five() -> (
+    None
+):
+    terms = SessionTerms(3600, None, nano_usd=1_000, minutes_min=5)
+    with LiveSimulator(priced(thread=terms)) as live, Resource(live.url) as azure:
+        assistant, thread = azure.assistant(), azure.thread("hello")
+        costs = []
+        for pause_s in (299, 1, 1500):  # at 0:00:00, 0:04:59 and 0:05:00
+            azure.ask(thread, assistant, CALL)
+            costs.append(azure.invoice()["total_nano_usd"])
+            azure.advance(pause_s)
+        assert costs == [5_000, 5_000, 6_000]
+
+
 def test_two_threads_are_two_sessions(azure: Resource) -> None:
     assistant = azure.assistant()
     for _ in range(2):

@@ -32,7 +32,8 @@ from gateway.core.model import (
     ScopeKind,
     Surface,
 )
-from gateway.core.sessions import Call, SessionTerms, Terms
+from gateway.core.sessions import Call, SessionTerms
+from gateway.core.terms import Terms
 from gateway.stores import SqliteStore, open_store
 
 NOON: Micros = 1_793_880_000 * SECOND
@@ -40,10 +41,12 @@ MINUTE: Micros = 60 * SECOND
 CENT = 10_000_000
 SESSION = 3 * CENT
 
-TERMS: Terms = {
-    kind: SessionTerms(active_us=60 * MINUTE, idle_us=None, nano_usd=SESSION, price_id="ci-2025")
-    for kind in ScopeKind
-}
+TERMS = Terms.everywhere(
+    {
+        kind: SessionTerms(60 * MINUTE, None, nano_usd=SESSION, price_id="ci-2025")
+        for kind in ScopeKind
+    }
+)
 
 ORIGIN = Origin(
     team="risk",

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from gateway.core.ledger import Balance, OwnedObject, Period, Posting, PostingKind, Unit
 from gateway.core.model import Confidence, ObjectId, ObjectKind, Scope, ScopeKind
 from gateway.core.sessions import Call
+from gateway.core.terms import Terms
 from gateway.ports import SessionRow
 from gateway.stores import SqliteStore, bookings, reads
 from tests.stores.conftest import fresh_tables
@@ -190,7 +191,7 @@ def test_of_two_reports_of_one_call_the_better_one_stands(
 
 def test_a_scope_without_terms_is_never_booked(tables: sqlite3.Connection) -> None:
     with pytest.raises(KeyError):
-        bookings.book(tables, replace(news(call(0)), terms={}), recorded_at=NOON)
+        bookings.book(tables, replace(news(call(0)), terms=Terms({})), recorded_at=NOON)
 
 
 async def test_sessions_stand_as_the_calls_say_newest_first(store: SqliteStore) -> None:

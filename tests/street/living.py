@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -44,9 +45,11 @@ STORES_PERMITTED = {
     "models.toml": '=tools = ["code_interpreter", "function", "file_search"]\n'
     'unmetered = ["file_search"]\n'
 }
+PRICES = "prices.toml"
 
 _TOML = """
 policies = "policies"
+{price_book}
 request_bytes_max = 1048576
 settle_timeout_s = {settle_timeout_s}
 drain_s = 20
@@ -62,6 +65,7 @@ name = "azure"
 kind = "azure-openai"
 endpoint = "{endpoint}"
 api_key = "env:AZURE_KEY"
+{region}
 [[upstream]]
 name = "foundry"
 kind = "foundry"
@@ -337,6 +341,13 @@ def write_policies(folder: Path, changes: Mapping[str, str]) -> None:
         (folder / source.name).write_text(text, encoding="utf-8")
 
 
+def write_price_book(folder: Path, sessions: str) -> None:
+    """Write the shipped prices with other session terms."""
+    text = files("gateway.pricebook").joinpath("azure.toml").read_text(encoding="utf-8")
+    prices = text[: text.index("# Code interpreter.")]
+    (folder / PRICES).write_text(prices + sessions, encoding="utf-8")
+
+
 def write_settings(
     folder: Path,
     endpoint: str,
@@ -344,10 +355,16 @@ def write_settings(
     settle_timeout_s: float = 10,
     carries_dated: bool = False,
     environ: Mapping[str, str] | None = None,
+    sessions: str | None = None,
+    region: str | None = None,
 ) -> Settings:
     """Write a `gateway.toml` and return it as read."""
     path = folder / "gateway.toml"
+    if sessions is not None:
+        write_price_book(folder, sessions)
     text = _TOML.format(
+        price_book="" if sessions is None else f'price_book = "{PRICES}"',
+        region="" if region is None else f'region = "{region}"',
         endpoint=endpoint,
         settle_timeout_s=settle_timeout_s,
         carries_dated=str(carries_dated).lower(),
@@ -366,12 +383,15 @@ async def living(
     settle_timeout_s: float = 10,
     carries_dated: bool = False,
     environ: Mapping[str, str] | None = None,
+    sessions: str | None = None,
+    region: str | None = None,
 ) -> AsyncIterator[Street]:
     """Yield a street whose clocks move only when they are told to.
 
     `policies` are texts put before the shipped files (caps are left out of the copy); `endpoint`
     puts another server in Azure's place; `carries_dated` sends dated assistants to the project;
-    `environ` has settings that the file has not.
+    `environ` has settings that the file has not; `sessions` are the session terms of a price book
+    that has all other prices of the shipped one; `region` is where the first upstream is.
     """
     config = config or SimulatorConfig(wall_clock=False, run_s=10, start_s=START_S)
     clock = HandClock()
@@ -385,6 +405,8 @@ async def living(
             settle_timeout_s=settle_timeout_s,
             carries_dated=carries_dated,
             environ=environ,
+            sessions=sessions,
+            region=region,
         )
         rules = load_policies(settings.policies_dir, TEAMS)
         gateway = await stack.enter_async_context(running(settings, rules, clock=clock))

@@ -101,3 +101,58 @@ async def test_what_a_response_said_may_be_passed_back_as_it_came(street: Street
     answer = await street.v1("POST", "/responses", again)
 
     assert answer.status_code == 200, answer.text
+
+
+async def a_conversation(street: Street) -> str:
+    return str((await street.made("/conversations", {}, surface="v1"))["id"])
+
+
+@pytest.mark.parametrize("as_object", [False, True])
+async def test_later_turns_of_a_conversation_use_the_container_of_the_first(
+    street: Street, as_object: bool
+) -> None:
+    name = await a_conversation(street)
+    given = {"id": name} if as_object else name
+    await answered(street, "[[sim calls=1]]", conversation=given)
+    await answered(street, "thanks", conversation=given)
+    await street.advance(600)
+    await answered(street, "[[sim calls=2]]", conversation=given)
+
+    assert (await street.agree())["session_count"] == 1
+
+
+async def test_a_conversation_whose_container_idled_away_is_not_counted_on(street: Street) -> None:
+    name = await a_conversation(street)
+    await answered(street, "[[sim calls=1]]", conversation=name)
+    await street.advance(1300)
+    await answered(street, "thanks", conversation=name)
+
+    await street.settled()
+    lines, invoice = await street.ledger(), await street.invoice()
+    assert invoice["session_count"] == sum(sessions_by_scope(lines).values()) == 2
+    assert estimates(lines)
+
+
+async def test_a_call_taken_out_of_its_conversation_opens_no_way_past_the_meter(
+    street: Street,
+) -> None:
+    name = await a_conversation(street)
+    await answered(street, "[[sim calls=1]]", conversation=name)
+    items = (await street.v1("GET", f"/conversations/{name}/items")).json()["data"]
+    (call,) = [item["id"] for item in items if item["type"] == "code_interpreter_call"]
+    gone = await street.v1("DELETE", f"/conversations/{name}/items/{call}")
+    assert gone.status_code == 200, gone.text
+    await answered(street, "thanks", conversation=name)
+
+    await street.settled()
+    lines, invoice = await street.ledger(), await street.invoice()
+    assert invoice["session_count"] == sum(sessions_by_scope(lines).values()) == 2
+
+
+async def test_another_conversation_has_not_the_container_of_the_first(street: Street) -> None:
+    await answered(street, "[[sim calls=1]]", conversation=await a_conversation(street))
+    await answered(street, "thanks", conversation=await a_conversation(street))
+
+    await street.settled()
+    lines, invoice = await street.ledger(), await street.invoice()
+    assert invoice["session_count"] == sum(sessions_by_scope(lines).values()) == 2
